@@ -1,0 +1,33 @@
+# make run: set up and run the main job.  make test: set up and pass the tests.
+# Needs python3 (3.11 or newer) and make; everything goes into .venv here.
+PYTHON ?= python3
+BIN = .venv/bin
+
+.PHONY: run test lint bench clean
+
+run: .venv/run.stamp
+	$(BIN)/python estimator.py
+	$(BIN)/python visualize.py --output roofline.png
+
+test: .venv/dev.stamp lint
+	$(BIN)/python -m pytest
+
+lint: .venv/dev.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+bench: .venv/run.stamp
+	$(BIN)/python benchmarks/speed.py
+
+.venv/run.stamp: requirements.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+.venv/dev.stamp: requirements.txt requirements-dev.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	touch $@ .venv/run.stamp
+
+clean:
+	rm -rf .venv

@@ -1,0 +1,68 @@
+"""Speed, as ratios and rates measured in one run: python benchmarks/speed.py (or make bench).
+
+Whole-process figures are medians of alternating runs, so that a machine whose speed drifts treats both alike.
+"""
+
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+from estimator import Case, estimate  # noqa: E402  (needs the line above)
+
+RUNS = 15
+
+
+def process_s(*command: str) -> float:
+    start = time.perf_counter()
+    subprocess.run([sys.executable, *command], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - start
+
+
+def startup_ratio(method: str) -> float:
+    """Median of (python estimator.py) / (python -c "import numpy") over alternating pairs."""
+    pairs = []
+    for _ in range(RUNS + 1):
+        baseline_s = process_s("-c", "import numpy")
+        pairs.append(process_s("estimator.py", "--method", method) / baseline_s)
+    return statistics.median(pairs[1:])  # the first pair warms the file cache
+
+
+def estimates_per_s(method: str) -> float:
+    case, count = Case(method=method), 0
+    estimate(case)
+    start = time.perf_counter()
+    while (elapsed_s := time.perf_counter() - start) < 1.0:
+        estimate(case)
+        count += 1
+    return count / elapsed_s
+
+
+def sweep_s(method: str) -> float:
+    start = time.perf_counter()
+    estimate(Case(method=method, batch=np.arange(1, 10_001)))
+    return time.perf_counter() - start
+
+
+def heavy_modules() -> list[str]:
+    """Heavy packages that the estimator's path loads; should be none."""
+    code = (
+        "import sys, estimator; estimator.guarded(estimator.run, []);"
+        "print(*[m for m in ('torch', 'matplotlib', 'scipy', 'pandas') if m in sys.modules], file=sys.stderr)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True)
+    return run.stderr.split()
+
+
+if __name__ == "__main__":
+    print(f"heavy packages loaded by the estimator: {heavy_modules() or 'none'}")
+    for name in ("roofline",):
+        print(
+            f"{name}: process time / import numpy {startup_ratio(name):.2f}; "
+            f"estimate() {estimates_per_s(name):,.0f} /s; 10,000 batch sizes in {sweep_s(name):.2f} s"
+        )

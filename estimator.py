@@ -1,0 +1,431 @@
+"""How fast an LLM will run on a GPU, and why: TTFT, TPOT, latency, throughput from first principles.
+
+    python estimator.py                                  the home workload
+    python estimator.py --batch 32 --hardware h100-sxm   a what-if by flag
+    python estimator.py --set hardware.dram_bytes_per_s=3e12 --set model.layers=40
+    >>> estimate(Case(batch=1)).tpot_s                   # from Python
+
+or edit the constants in `Case` below.
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+
+from hardware import A100_80GB_PCIE, CHIPS, Chip, with_tensor_peak
+from inputs import InputError, check_quantity, check_size, nearest, pick
+from model import ELEM_BYTES, MODELS, Model, forward
+from ops import Number, Op
+from roofline import compute_s, memory_s, roofline_s
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """What is estimated. These are the constants to edit; each is also a flag (batch: --batch).
+
+    In Python, `model` and `hardware` may be records instead of names, and batch, input_tokens and
+    output_tokens may be arrays that broadcast: the metrics then have their shape.
+    """
+
+    model: str | Model = "llama3-8b"  # python estimator.py --list-models
+    hardware: str | Chip = "a100-80gb-pcie"  # python estimator.py --list-hardware
+    batch: Number = 8  # sequences, all alike, starting together
+    input_tokens: Number = 2048  # prompt, per sequence
+    output_tokens: Number = 2048  # generated, per sequence; the first comes out of the prefill pass
+    dtype: str = "fp16"  # of weights, activations and KV cache: fp16, bf16
+    attention: str = "flash"  # flash, or naive (scores through DRAM)
+    method: str = "roofline"  # roofline (the bound), or seed (the earlier estimator's accounting)
+    peak_tflops: float | None = None  # another tensor-core peak, TFLOP/s; None: the chip's own
+
+
+CHOICES = {
+    "model": MODELS,
+    "hardware": CHIPS,
+    "dtype": ELEM_BYTES,
+    "attention": ("flash", "naive"),
+    "method": ("roofline", "seed"),
+}
+MAX_BATCH, MAX_OUTPUT_TOKENS = 2**20, 2**20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kernel:
+    """One kernel of a phase. `count` is launches per pass; flops, bytes and time are the whole phase's."""
+
+    name: str
+    kind: str
+    count: int
+    flops: Number
+    weight_bytes: Number
+    kv_bytes: Number
+    activation_bytes: Number
+    time_s: Number
+    compute_bound_s: Number  # the part of time_s in which arithmetic, not DRAM, set the pace
+
+    @property
+    def bytes(self) -> Number:
+        return self.weight_bytes + self.kv_bytes + self.activation_bytes
+
+    @property
+    def bound(self) -> str:
+        """What sets the pace for most of the time: "compute" or "memory"."""
+        return "compute" if self.compute_bound_s * 2 > self.time_s else "memory"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phase:
+    """Prefill (one pass) or decode (output_tokens - 1 passes, `steps`)."""
+
+    steps: Number
+    kernels: tuple[Kernel, ...]
+
+    def total(self, field: str) -> Number:
+        """Sum of one field of Kernel, such as "time_s" or "flops", over the phase."""
+        return sum(getattr(kernel, field) for kernel in self.kernels)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Memory:
+    """Bytes on the device at the end of the run, against its capacity."""
+
+    weights_bytes: Number
+    kv_cache_bytes: Number
+    activation_bytes: Number
+    capacity_bytes: int
+    max_batch: Number
+
+    @property
+    def total_bytes(self) -> Number:
+        return self.weights_bytes + self.kv_cache_bytes + self.activation_bytes
+
+    @property
+    def fits(self) -> bool:
+        return self.total_bytes <= self.capacity_bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """The answer. Times in seconds; every metric is a float, or an array of the case's shape.
+
+    ttft_s: the prefill pass, which yields the first token. tpot_s: mean of the output_tokens - 1 decode
+    steps, each at its own context length (NaN if there are none). latency_s = ttft_s + the decode steps.
+    """
+
+    case: Case
+    model: Model
+    chip: Chip
+    ttft_s: Number
+    tpot_s: Number
+    latency_s: Number
+    throughput_tokens_per_s: Number  # whole batch: batch * output_tokens / latency_s
+    throughput_per_sequence_tokens_per_s: Number  # output_tokens / latency_s
+    prefill: Phase
+    decode: Phase
+    memory: Memory
+
+
+def resolve(case: Case) -> tuple[Case, Model, Chip]:
+    """The case with its sizes checked, and the records that its names stand for. Raises InputError."""
+    model = case.model if isinstance(case.model, Model) else MODELS[pick("model", case.model, MODELS)]
+    chip = case.hardware
+    if not isinstance(chip, Chip):
+        chip = CHIPS[pick("hardware", chip, CHIPS)]
+    for name in ("dtype", "attention", "method"):
+        pick(name, getattr(case, name), CHOICES[name])
+    if case.peak_tflops is not None:
+        peak = check_quantity("peak-tflops", case.peak_tflops, low=1e-3, high=1e9)
+        chip = with_tensor_peak(chip, peak * 1e12)
+    case = replace(
+        case,
+        batch=check_size("batch", case.batch, high=MAX_BATCH),
+        input_tokens=check_size("input-tokens", case.input_tokens),
+        output_tokens=check_size("output-tokens", case.output_tokens, high=MAX_OUTPUT_TOKENS),
+    )
+    return case, model, chip
+
+
+def estimate(case: Case | None = None) -> Estimate:
+    """TTFT, TPOT, latency, throughput, memory and the kernels behind them. Raises InputError."""
+    case, model, chip = resolve(case or Case())
+    if case.method == "seed":
+        prefill, decode = seed_phases(case, model)
+    else:
+        prefill, decode = prefill_phase(case, model, chip), decode_phase(case, model, chip)
+    ttft_s, decode_s = prefill.total("time_s"), decode.total("time_s")
+    with np.errstate(invalid="ignore"):  # no decode step: 0 / 0 is the NaN that tpot_s promises
+        tpot_s = np.divide(decode_s, decode.steps)[()]
+    latency_s = ttft_s + decode_s
+    per_sequence = case.output_tokens / latency_s
+    return Estimate(
+        case=case,
+        model=model,
+        chip=chip,
+        ttft_s=ttft_s,
+        tpot_s=tpot_s,
+        latency_s=latency_s,
+        # the earlier estimator left the batch out of its throughput
+        throughput_tokens_per_s=per_sequence * (1 if case.method == "seed" else case.batch),
+        throughput_per_sequence_tokens_per_s=per_sequence,
+        prefill=prefill,
+        decode=decode,
+        memory=memory(case, model, chip),
+    )
+
+
+def pass_ops(case: Case, model: Model, batch: Number, q_len: Number, kv_len: Number) -> list[Op]:
+    """The kernels of one pass of the case."""
+    return forward(
+        model,
+        batch=batch,
+        q_len=q_len,
+        kv_len=kv_len,
+        dtype=case.dtype,
+        attention_kernel=case.attention,
+    )
+
+
+def time_kernel(op: Op, chip: Chip, over_steps: Callable = lambda x: x) -> Kernel:
+    """`op` with its time; `over_steps` sums a per-pass quantity over the passes of the phase."""
+    time_s = op.count * roofline_s(op, chip)
+    return Kernel(
+        name=op.name,
+        kind=op.kind,
+        count=op.count,
+        flops=over_steps(op.count * op.flops),
+        weight_bytes=over_steps(op.count * op.weight_bytes),
+        kv_bytes=over_steps(op.count * op.kv_bytes),
+        activation_bytes=over_steps(op.count * op.activation_bytes),
+        time_s=over_steps(time_s),
+        compute_bound_s=over_steps(time_s * (compute_s(op, chip) >= memory_s(op, chip))),
+    )
+
+
+def prefill_phase(case: Case, model: Model, chip: Chip) -> Phase:
+    """One pass over the whole prompt of every sequence; its last kernels yield the first token."""
+    ops = pass_ops(case, model, case.batch, case.input_tokens, case.input_tokens)
+    return Phase(steps=1, kernels=tuple(time_kernel(op, chip) for op in ops))
+
+
+def decode_phase(case: Case, model: Model, chip: Chip) -> Phase:
+    """All output_tokens - 1 decode steps. Step i (from 1) attends to input_tokens + i tokens: the prompt,
+    what was generated so far, and its own. The steps are one trailing array axis, cut into blocks that stay
+    in cache when the case itself is a large array.
+    """
+    steps = case.output_tokens - 1
+    sizes = (case.batch, case.input_tokens, case.output_tokens)
+    shape = np.broadcast_shapes(*(np.shape(size) for size in sizes))
+    swept = bool(shape)
+    batch, start = case.batch, case.input_tokens
+    if swept:  # room for the axis of steps
+        batch, start = (np.asarray(size, dtype=float)[..., None] for size in sizes[:2])
+    last = int(np.max(steps))
+    block = max(1, 2**18 // int(np.prod(shape, dtype=int)))
+    kernels: tuple[Kernel, ...] = ()
+    for first in range(1, max(last, 1) + 1, block):
+        step = np.arange(first, min(first + block, last + 1), dtype=float)
+        # which of these steps each element of the case takes: all, unless output_tokens is an array
+        taken = step <= np.asarray(steps)[..., None] if np.ndim(steps) else None
+
+        def over_steps(x, step=step, taken=taken):
+            if taken is not None:
+                return (x * taken).sum(axis=-1)
+            if np.ndim(x) == 0:
+                return x * step.size
+            return x.sum(axis=-1) if x.shape[-1] == step.size else x[..., 0] * step.size
+
+        ops = pass_ops(case, model, batch, 1, start + step)
+        timed = tuple(time_kernel(op, chip, over_steps) for op in ops)
+        kernels = tuple(map(add_kernels, kernels, timed)) if kernels else timed
+    return Phase(steps=steps, kernels=kernels)
+
+
+def add_kernels(a: Kernel, b: Kernel) -> Kernel:
+    """The same kernel over two parts of a phase."""
+    summed = ("flops", "weight_bytes", "kv_bytes", "activation_bytes", "time_s", "compute_bound_s")
+    return replace(a, **{name: getattr(a, name) + getattr(b, name) for name in summed})
+
+
+def seed_machine(case: Case):
+    """The earlier estimator's constants, with the case's tensor peak if it names one."""
+    import seed  # only needed here
+
+    return (
+        seed.Machine() if case.peak_tflops is None else seed.Machine(peak_flops_per_s=case.peak_tflops * 1e12)
+    )
+
+
+def seed_phases(case: Case, model: Model) -> tuple[Phase, Phase]:
+    """The phases by the earlier estimator's accounting: its kernels, constants and sampled decode steps, with
+    output_tokens decode steps. Its constants are one GPU's, so any other is an InputError.
+    """
+    import seed  # only needed here
+
+    prompt, steps = case.input_tokens, case.output_tokens
+    if any(np.ndim(size) for size in (case.batch, prompt, steps)):
+        raise InputError("method seed takes single sizes, not arrays")
+    if case.attention != "flash":
+        raise InputError("method seed knows flash attention only")
+    if case.hardware not in (A100_80GB_PCIE.name, A100_80GB_PCIE):
+        raise InputError(
+            f"method seed is about the {A100_80GB_PCIE.name} as it is; of it only --peak-tflops can change"
+        )
+    machine = seed_machine(case)
+    prefill_ops = seed.seed_ops(model, batch=case.batch, q_len=prompt, kv_len=prompt)
+    step_ops = seed.seed_ops(model, batch=case.batch, q_len=1, kv_len=seed.sampled_kv_len(steps))
+    prefill = tuple(time_kernel(op, machine) for op in prefill_ops)
+    decode = tuple(time_kernel(op, machine, lambda x: np.mean(x) * steps) for op in step_ops)
+    return Phase(steps=1, kernels=prefill), Phase(steps=steps, kernels=decode)
+
+
+def memory(case: Case, model: Model, chip: Chip) -> Memory:
+    """Weights; a KV cache with room for input + output tokens of each sequence; activations: the residual
+    stream plus the largest inputs and outputs of any one prefill kernel. The last two grow linearly with
+    batch, so the largest batch that fits is a division.
+    """
+    weights_bytes = model.parameters * ELEM_BYTES[case.dtype]
+    kv_per_sequence = model.kv_bytes_per_token(case.dtype) * (case.input_tokens + case.output_tokens)
+    one_sequence = pass_ops(case, model, 1, case.input_tokens, case.input_tokens)
+    widest = one_sequence[0].activation_bytes
+    for op in one_sequence[1:]:
+        widest = np.maximum(widest, op.activation_bytes)
+    residual_bytes = model.hidden * ELEM_BYTES[case.dtype] * case.input_tokens
+    activation_per_sequence = residual_bytes + (int(widest) if np.ndim(widest) == 0 else widest)
+    room = max(0, chip.dram_bytes - weights_bytes)
+    return Memory(
+        weights_bytes=weights_bytes,
+        kv_cache_bytes=kv_per_sequence * case.batch,
+        activation_bytes=activation_per_sequence * case.batch,
+        capacity_bytes=chip.dram_bytes,
+        max_batch=room // (kv_per_sequence + activation_per_sequence),
+    )
+
+
+# The command line ----------------------------------------------------------------------------------------
+
+
+def parse(argv: list[str], prog: str, description: str, extra: Callable):
+    """argparse's namespace, the Case it asks for, and the what-ifs of --set by name. `extra` adds the flags
+    of another program. Raises InputError.
+    """
+    import argparse
+
+    class Parser(argparse.ArgumentParser):
+        def error(self, message):  # one line instead of the usage text
+            unknown = message.removeprefix("unrecognized arguments: ").split()[0]
+            hint = nearest(unknown, self._option_string_actions) if unknown.startswith("-") else ""
+            raise InputError(f"{message}{hint}; see --help")
+
+    parser = Parser(prog=prog, description=description.splitlines()[0], allow_abbrev=False)
+    numbers = ("batch", "input_tokens", "output_tokens", "peak_tflops")
+    for field in fields(Case):
+        flag = "--" + field.name.replace("_", "-")
+        known = CHOICES.get(field.name)
+        parser.add_argument(
+            flag,
+            default=field.default,
+            help=(", ".join(known) if known else "a number") + f" (default: {field.default})",
+            metavar="NAME" if known else "N",
+        )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="another value for any field of the chip or the model, such as hardware.dram_bytes_per_s=3e12",
+    )
+    extra(parser)
+    args = parser.parse_args(argv)
+    for name in numbers:
+        text = getattr(args, name)
+        if isinstance(text, str):
+            setattr(args, name, number("--" + name.replace("_", "-"), text))
+    case = Case(**{field.name: getattr(args, field.name) for field in fields(Case)})
+    case, overrides = with_overrides(case, args.set)
+    return args, case, overrides
+
+
+def number(name: str, text: str) -> int | float:
+    """int where `text` is one, otherwise float: 8, 3e12. Raises InputError."""
+    try:
+        return int(text)
+    except ValueError:
+        pass
+    try:
+        return float(text)
+    except ValueError:
+        raise InputError(f"{name} must be a number, not {text!r}") from None
+
+
+def with_overrides(case: Case, assignments: list[str]) -> tuple[Case, dict[str, str]]:
+    """The case with each "hardware.FIELD=VALUE" or "model.FIELD=VALUE" applied, and those by name."""
+    records = {
+        "hardware": CHIPS[pick("hardware", case.hardware, CHIPS)],
+        "model": MODELS[pick("model", case.model, MODELS)],
+    }
+    known = {
+        f"{part}.{field.name}": field.type for part, record in records.items() for field in fields(record)
+    }
+    changes: dict[str, dict] = {"hardware": {}, "model": {}}
+    overrides = {}
+    for assignment in assignments:
+        name, equals, text = assignment.partition("=")
+        if not equals or not text:
+            raise InputError(f"--set takes FIELD=VALUE, such as model.layers=40, not {assignment!r}")
+        part, _, field = name.partition(".")
+        if name not in known:
+            allowed = [other for other in known if other.startswith(part + ".")]
+            names = ", ".join(allowed) or "hardware.FIELD, model.FIELD"
+            raise InputError(f"unknown field {name!r}{nearest(name, known)}; known: {names}")
+        value = text if known[name] is str else number(name, text)
+        if known[name] is int and isinstance(value, float) and value.is_integer():
+            value = int(value)  # 4e9 is a whole number too
+        changes[part][field] = value
+        overrides[name] = text
+    changed = {part: replace(records[part], **change) for part, change in changes.items() if change}
+    return replace(case, **changed), overrides
+
+
+def guarded(run: Callable[[list[str]], str], argv: list[str]) -> int:
+    """Prints what `run` returns; the exit status. Bad input is one line on stderr and status 2."""
+    try:
+        print(run(argv), flush=True)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # the reader has seen enough, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def run(argv: list[str]) -> str:
+    import report
+
+    def extra(parser):
+        parser.add_argument("--json", action="store_true", help="one JSON object (SI units) instead of text")
+        parser.add_argument(
+            "--compare", action="store_true", help="with --method seed: from its numbers to ours"
+        )
+        parser.add_argument("--list-models", action="store_true", help="the models, and exit")
+        parser.add_argument("--list-hardware", action="store_true", help="the GPUs, and exit")
+
+    args, case, overrides = parse(argv, "estimator.py", __doc__, extra)
+    if args.list_models:
+        return report.models_text(MODELS.values())
+    if args.list_hardware:
+        return report.hardware_text(CHIPS.values())
+    est = estimate(case)
+    if args.compare:
+        if case.method != "seed":
+            raise InputError("--compare goes with --method seed")
+        import seed
+
+        rows = seed.waterfall(est.case, est.model, est.chip, seed_machine(case))
+        return report.waterfall_json(rows) if args.json else report.waterfall_text(rows)
+    return report.as_json(est, overrides) if args.json else report.text(est, overrides)
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(run, sys.argv[1:]))

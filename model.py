@@ -1,0 +1,140 @@
+"""The models, and `forward`: the kernels that one pass launches, as today's engines launch them."""
+
+from dataclasses import dataclass, fields
+
+from inputs import InputError, check_size, pick
+from ops import (
+    Number,
+    Op,
+    add_rms_norm,
+    attention,
+    embedding,
+    kv_write,
+    linear,
+    naive_attention,
+    rms_norm,
+    rope,
+    sample,
+    swiglu,
+)
+
+ELEM_BYTES = {"fp16": 2, "bf16": 2}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """A dense decoder: RMSNorm, GQA attention with RoPE, SwiGLU. Sizes in elements.
+
+    Raises InputError for a size that is not a whole number >= 1, or heads that don't divide by KV heads.
+    """
+
+    name: str
+    title: str
+    layers: int
+    hidden: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    intermediate: int
+    vocab: int
+    max_positions: int  # context length it was trained for
+
+    def __post_init__(self):
+        for field in fields(self):
+            if field.type is int:
+                check_size(f"model.{field.name}", getattr(self, field.name))
+        if self.heads % self.kv_heads:
+            raise InputError(
+                f"model.heads ({self.heads}) must be a multiple of model.kv_heads ({self.kv_heads})"
+            )
+        if self.head_dim % 2:
+            raise InputError(f"model.head_dim must be even, since RoPE turns pairs, not {self.head_dim}")
+
+    @property
+    def qkv_width(self) -> int:
+        return (self.heads + 2 * self.kv_heads) * self.head_dim
+
+    @property
+    def layer_parameters(self) -> int:
+        """QKV and output projections, gate, up and down, two norms; no biases."""
+        attention_weights = self.hidden * self.qkv_width + self.heads * self.head_dim * self.hidden
+        return attention_weights + 3 * self.hidden * self.intermediate + 2 * self.hidden
+
+    @property
+    def parameters(self) -> int:
+        """Embedding and LM head (untied), the layers, the final norm.
+        >>> LLAMA3_8B.parameters
+        8030261248
+        """
+        return 2 * self.vocab * self.hidden + self.layers * self.layer_parameters + self.hidden
+
+    def kv_bytes_per_token(self, dtype: str) -> int:
+        """K and V of one token over all layers.
+        >>> LLAMA3_8B.kv_bytes_per_token("fp16")  # 2 * 32 layers * 8 KV heads * 128 * 2 bytes
+        131072
+        """
+        return 2 * self.layers * self.kv_heads * self.head_dim * ELEM_BYTES[dtype]
+
+
+LLAMA3_8B = Model(  # source: meta-llama/Meta-Llama-3-8B, config.json on the Hugging Face hub
+    name="llama3-8b",
+    title="Llama-3-8B",
+    layers=32,
+    hidden=4096,
+    heads=32,
+    kv_heads=8,
+    head_dim=128,
+    intermediate=14336,
+    vocab=128256,
+    max_positions=8192,
+)
+
+MODELS = {model.name: model for model in (LLAMA3_8B,)}
+
+
+def forward(
+    model: Model,
+    *,
+    batch: Number,
+    q_len: Number,
+    kv_len: Number,
+    dtype: str = "fp16",
+    attention_kernel: str = "flash",
+) -> list[Op]:
+    """The kernels of one pass over `batch` sequences, each with `q_len` new tokens that end a context of
+    `kv_len`. Prefill: q_len = kv_len = prompt. Decode: q_len = 1, kv_len = prompt + tokens generated so far.
+    Sizes are ints or float arrays that broadcast. Raises InputError for an unknown dtype or kernel.
+
+    As engines do: one QKV GEMM, one gate+up GEMM, each residual add fused with the norm that follows (the
+    last one is the final norm); the LM head runs on the last position of each sequence only.
+    """
+    tokens = batch * q_len
+    elem_bytes = ELEM_BYTES[pick("dtype", dtype, ELEM_BYTES)]
+    number = {"dtype": dtype, "elem_bytes": elem_bytes}
+    per_layer = number | {"count": model.layers}
+    head_shape = {"heads": model.heads, "kv_heads": model.kv_heads, "head_dim": model.head_dim}
+    context = head_shape | {"batch": batch, "q_len": q_len, "kv_len": kv_len} | per_layer
+    hidden, kv_shape = model.hidden, {"kv_heads": model.kv_heads, "head_dim": model.head_dim}
+
+    if pick("attention", attention_kernel, ("flash", "naive")) == "flash":
+        attention_ops = [attention("attention", **context)]
+    else:
+        attention_ops = naive_attention(**context)
+    # fmt: off
+    return [
+        embedding("embedding", tokens=tokens, hidden=hidden, **number),
+        rms_norm("first_norm", tokens=tokens, hidden=hidden, **number),
+        linear("qkv_proj", tokens=tokens, d_in=hidden, d_out=model.qkv_width, **per_layer),
+        rope("rope", tokens=tokens, **head_shape, **per_layer),
+        kv_write("kv_write", tokens=tokens, **kv_shape, **per_layer),
+        *attention_ops,
+        linear("o_proj", tokens=tokens, d_in=model.heads * model.head_dim, d_out=hidden, **per_layer),
+        add_rms_norm("attn_add_norm", tokens=tokens, hidden=hidden, **per_layer),
+        linear("gate_up_proj", tokens=tokens, d_in=hidden, d_out=2 * model.intermediate, **per_layer),
+        swiglu("swiglu", tokens=tokens, intermediate=model.intermediate, **per_layer),
+        linear("down_proj", tokens=tokens, d_in=model.intermediate, d_out=hidden, **per_layer),
+        add_rms_norm("mlp_add_norm", tokens=tokens, hidden=hidden, **per_layer),
+        linear("lm_head", tokens=batch, d_in=hidden, d_out=model.vocab, **number),
+        sample("sample", sequences=batch, vocab=model.vocab, **number),
+    ]
+    # fmt: on

@@ -1,0 +1,312 @@
+"""The work of one kernel, and one small function per kernel that counts it. No hardware, no time.
+
+Sizes may be Python ints (exact) or float numpy arrays (a sweep): everything below is straight-line
+arithmetic, so both pass through. A multiply-add is 2 FLOPs. Bytes are what DRAM must move at the
+least: every operand once per launch.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from numpy import ndarray
+
+Number = int | float | ndarray
+
+TOKEN_ID_BYTES = 8  # int64, as torch's embedding takes and argmax returns
+
+
+@dataclass(frozen=True, kw_only=True)
+class Op:
+    """One kernel, launched `count` times per pass. FLOPs and bytes are those of one launch.
+
+    `flops` counts the operations on `unit` ("tensor": tensor cores, "vector": CUDA cores); `dtype`
+    is what it computes in. Bytes go by role, since batching, quantization and context act on
+    different roles: weights (read once per launch), KV cache (read and written), activations.
+    """
+
+    name: str
+    kind: str  # gemm, attention, norm, rope, kv_write, swiglu, embedding, softmax, sample
+    unit: str = "vector"
+    dtype: str
+    flops: Number
+    weight_bytes: Number = 0
+    kv_bytes: Number = 0
+    in_bytes: Number = 0
+    out_bytes: Number = 0
+    count: Number = 1
+    dims: Mapping[str, Number]  # the sizes a timing model needs beyond FLOPs and bytes
+
+    @property
+    def bytes(self) -> Number:
+        return self.weight_bytes + self.kv_bytes + self.in_bytes + self.out_bytes
+
+    @property
+    def activation_bytes(self) -> Number:
+        return self.in_bytes + self.out_bytes
+
+
+def linear(
+    name: str, *, tokens: Number, d_in: int, d_out: int, dtype: str, elem_bytes: int, count: int = 1
+) -> Op:
+    """y[t, out] = x[t, in] @ W[in, out].
+    flops = 2*t*in*out (a multiply-add is 2); W is read once per launch. No bias.
+    Source: equals torch FlopCounterMode's aten.mm (tests/test_oracle.py).
+    >>> linear("q", tokens=1, d_in=4096, d_out=4096, dtype="fp16", elem_bytes=2).flops
+    33554432
+    """
+    return Op(
+        name=name,
+        kind="gemm",
+        unit="tensor",
+        dtype=dtype,
+        flops=2 * d_in * d_out * tokens,
+        weight_bytes=d_in * d_out * elem_bytes,
+        in_bytes=d_in * elem_bytes * tokens,
+        out_bytes=d_out * elem_bytes * tokens,
+        count=count,
+        dims={"m": tokens, "n": d_out, "k": d_in},
+    )
+
+
+def visible_keys(q_len: Number, kv_len: Number) -> Number:
+    """Sum over the q queries of the keys each sees under a causal mask; query i (from 0) of q sees kv-q+i+1.
+    = q*(kv-q) + q*(q+1)/2. Exact in integers: q*(q+1) is even.
+    >>> visible_keys(4, 4)  # 1 + 2 + 3 + 4
+    10
+    >>> visible_keys(1, 4096)
+    4096
+    """
+    return q_len * (kv_len - q_len) + q_len * (q_len + 1) // 2
+
+
+def attention(
+    name: str,
+    *,
+    batch: Number,
+    q_len: Number,
+    kv_len: Number,
+    heads: int,
+    kv_heads: int,
+    head_dim: int,
+    dtype: str,
+    elem_bytes: int,
+    count: int = 1,
+) -> Op:
+    """Causal flash attention: o[b, q, h, d] = softmax(Q K^T / sqrt(d)) V, scores never leave the SM.
+    flops = 2 matmuls * 2 * d * (batch * heads * visible keys); K and V are read once per KV head (GQA).
+    The softmax runs on the CUDA cores beside the MMAs and is not in `flops`.
+    Source: FlashAttention-2, arXiv:2307.08691, section 3; FLOPs equal torch's two bmm, less the masked half.
+    >>> attention("a", batch=1, q_len=1, kv_len=10, heads=4, kv_heads=1, head_dim=2,
+    ...     dtype="fp16", elem_bytes=2).flops  # 4 * 2 * 4 heads * 10 keys
+    320
+    """
+    q_elems = heads * head_dim * batch * q_len
+    return Op(
+        name=name,
+        kind="attention",
+        unit="tensor",
+        dtype=dtype,
+        flops=4 * heads * head_dim * batch * visible_keys(q_len, kv_len),
+        kv_bytes=2 * kv_heads * head_dim * elem_bytes * batch * kv_len,
+        in_bytes=elem_bytes * q_elems,
+        out_bytes=elem_bytes * q_elems,
+        count=count,
+        dims={
+            "batch": batch,
+            "q_len": q_len,
+            "kv_len": kv_len,
+            "heads": heads,
+            "kv_heads": kv_heads,
+            "head_dim": head_dim,
+        },
+    )
+
+
+def naive_attention(
+    *,
+    batch: Number,
+    q_len: Number,
+    kv_len: Number,
+    heads: int,
+    kv_heads: int,
+    head_dim: int,
+    dtype: str,
+    elem_bytes: int,
+    count: int = 1,
+) -> list[Op]:
+    """Unfused attention: QK^T, softmax, PV as three kernels, the scores going through DRAM between them.
+    Unlike flash attention it computes the full q x kv square: a batched GEMM can't skip the masked half.
+    flops = 2*b*h*q*kv*d for each GEMM; 5 per score for the softmax (scale, max, subtract, exp, sum/divide).
+    Source: torch FlopCounterMode's aten.bmm for QK^T and PV.
+    """
+    scores = heads * batch * q_len * kv_len
+    q_bytes = heads * head_dim * elem_bytes * batch * q_len
+    kv_bytes = kv_heads * head_dim * elem_bytes * batch * kv_len  # of K, or of V
+    common = {"dtype": dtype, "count": count}
+    # one independent GEMM per (sequence, KV head); the query heads of a group are stacked along m
+    group_rows, groups = heads // kv_heads * q_len, kv_heads * batch
+    return [
+        Op(
+            name="qk_scores",
+            kind="gemm",
+            unit="tensor",
+            flops=2 * head_dim * scores,
+            in_bytes=q_bytes,
+            kv_bytes=kv_bytes,
+            out_bytes=elem_bytes * scores,
+            dims={"m": group_rows, "n": kv_len, "k": head_dim, "batch": groups},
+            **common,
+        ),
+        Op(
+            name="softmax",
+            kind="softmax",
+            flops=5 * scores,
+            in_bytes=elem_bytes * scores,
+            out_bytes=elem_bytes * scores,
+            dims={"rows": heads * batch * q_len, "width": kv_len},
+            **common,
+        ),
+        Op(
+            name="pv",
+            kind="gemm",
+            unit="tensor",
+            flops=2 * head_dim * scores,
+            in_bytes=elem_bytes * scores,
+            kv_bytes=kv_bytes,
+            out_bytes=q_bytes,
+            dims={"m": group_rows, "n": head_dim, "k": kv_len, "batch": groups},
+            **common,
+        ),
+    ]
+
+
+def rms_norm(name: str, *, tokens: Number, hidden: int, dtype: str, elem_bytes: int) -> Op:
+    """y = x / rms(x) * w. 4 per element: square, sum, times 1/rms, times w. Reads and writes the row once.
+    >>> rms_norm("n", tokens=1, hidden=4096, dtype="fp16", elem_bytes=2).bytes  # x, w, y: 3 * 8192
+    24576
+    """
+    return Op(
+        name=name,
+        kind="norm",
+        dtype=dtype,
+        flops=4 * hidden * tokens,
+        weight_bytes=hidden * elem_bytes,
+        in_bytes=hidden * elem_bytes * tokens,
+        out_bytes=hidden * elem_bytes * tokens,
+        dims={"rows": tokens, "width": hidden},
+    )
+
+
+def add_rms_norm(
+    name: str, *, tokens: Number, hidden: int, dtype: str, elem_bytes: int, count: int = 1
+) -> Op:
+    """r = r + x; y = r / rms(r) * w: the residual add fused with the norm that follows it, as engines do.
+    5 per element (the add, then rms_norm's 4); reads x and r, writes r and y.
+    """
+    return Op(
+        name=name,
+        kind="norm",
+        dtype=dtype,
+        flops=5 * hidden * tokens,
+        weight_bytes=hidden * elem_bytes,
+        in_bytes=2 * hidden * elem_bytes * tokens,
+        out_bytes=2 * hidden * elem_bytes * tokens,
+        count=count,
+        dims={"rows": tokens, "width": hidden},
+    )
+
+
+def rope(
+    name: str,
+    *,
+    tokens: Number,
+    heads: int,
+    kv_heads: int,
+    head_dim: int,
+    dtype: str,
+    elem_bytes: int,
+    count: int = 1,
+) -> Op:
+    """Rotates Q and K in place: per pair (x1*cos - x2*sin, x2*cos + x1*sin), 6 per pair = 3 per element.
+    Reads and writes every element, and reads one cos and one sin per pair position of each token.
+    """
+    elems = (heads + kv_heads) * head_dim * tokens
+    return Op(
+        name=name,
+        kind="rope",
+        dtype=dtype,
+        flops=3 * elems,
+        in_bytes=elem_bytes * elems + head_dim * elem_bytes * tokens,
+        out_bytes=elem_bytes * elems,
+        count=count,
+        dims={"rows": tokens, "width": (heads + kv_heads) * head_dim},
+    )
+
+
+def kv_write(
+    name: str,
+    *,
+    tokens: Number,
+    kv_heads: int,
+    head_dim: int,
+    dtype: str,
+    elem_bytes: int,
+    count: int = 1,
+) -> Op:
+    """Copies this pass's K and V into the cache: no FLOPs, one read and one write per element."""
+    kv_bytes = 2 * kv_heads * head_dim * elem_bytes * tokens
+    return Op(
+        name=name,
+        kind="kv_write",
+        dtype=dtype,
+        flops=0,
+        in_bytes=kv_bytes,
+        kv_bytes=kv_bytes,
+        count=count,
+        dims={"rows": tokens, "width": 2 * kv_heads * head_dim},
+    )
+
+
+def swiglu(
+    name: str, *, tokens: Number, intermediate: int, dtype: str, elem_bytes: int, count: int = 1
+) -> Op:
+    """y = silu(gate) * up with silu(x) = x / (1 + exp(-x)): exp, add, divide, two multiplies = 5 per output.
+    Reads gate and up (2 * intermediate per token), writes intermediate.
+    """
+    return Op(
+        name=name,
+        kind="swiglu",
+        dtype=dtype,
+        flops=5 * intermediate * tokens,
+        in_bytes=2 * intermediate * elem_bytes * tokens,
+        out_bytes=intermediate * elem_bytes * tokens,
+        count=count,
+        dims={"rows": tokens, "width": intermediate},
+    )
+
+
+def embedding(name: str, *, tokens: Number, hidden: int, dtype: str, elem_bytes: int) -> Op:
+    """Gathers one row of the table per token: no FLOPs (it is not a one-hot GEMM)."""
+    return Op(
+        name=name,
+        kind="embedding",
+        dtype=dtype,
+        flops=0,
+        weight_bytes=hidden * elem_bytes * tokens,
+        in_bytes=TOKEN_ID_BYTES * tokens,
+        out_bytes=hidden * elem_bytes * tokens,
+        dims={"rows": tokens, "width": hidden},
+    )
+
+
+def sample(name: str, *, sequences: Number, vocab: int, dtype: str, elem_bytes: int) -> Op:
+    """Greedy sampling: argmax over the vocabulary, one compare per logit; writes one token id a sequence."""
+    return Op(
+        name=name,
+        kind="sample",
+        dtype=dtype,
+        flops=vocab * sequences,
+        in_bytes=vocab * elem_bytes * sequences,
+        out_bytes=TOKEN_ID_BYTES * sequences,
+        dims={"rows": sequences, "width": vocab},
+    )

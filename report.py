@@ -1,0 +1,225 @@
+"""The estimate as text for people, and as one JSON object for programs (fields: see README, "JSON")."""
+
+import json
+import math
+
+from tabulate import tabulate
+
+MS, GIB = 1e-3, 2**30
+
+
+def seconds(value: float) -> str:
+    """With the unit a person would use: 9.469 ms, 20.19 s, 12.3 us."""
+    for limit, scale, unit in ((1e-3, 1e6, "us"), (10.0, 1e3, "ms"), (math.inf, 1.0, "s")):
+        if value < limit:
+            return f"{value * scale:.4g} {unit}" if value * scale < 1e4 else f"{value * scale:,.0f} {unit}"
+    return "n/a"  # NaN: there is no such time
+
+
+def si(value: float, unit: str) -> str:
+    """1.94e12, "B" -> "1.94 TB"."""
+    for scale, prefix in ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= scale:
+            return f"{value / scale:.3g} {prefix}{unit}"
+    return f"{value:.3g} {unit}"
+
+
+def text(est, overrides: dict[str, str]) -> str:
+    return "\n".join(
+        [*_card(est, overrides), "", *_metrics(est), "", *_phases(est), *_memory(est), *_notes(est)]
+    )
+
+
+def _card(est, overrides) -> list[str]:
+    case, chip, model = est.case, est.chip, est.model
+    peak, bandwidth = chip.tensor_flops_per_s(case.dtype), chip.dram_bytes_per_s
+    lines = [
+        f"{model.title} ({model.parameters / 1e9:.2f} B parameters), {case.dtype}, "
+        f"{case.attention} attention",
+        f"batch {case.batch}, {case.input_tokens} tokens in, {case.output_tokens} out, on one {chip.title}",
+        f"{peak / 1e12:.4g} TFLOP/s tensor, {chip.vector_flops_per_s / 1e12:.3g} TFLOP/s FP32, "
+        f"{bandwidth / 1e9:,.0f} GB/s DRAM; ridge point {peak / bandwidth:.0f} FLOP/B",
+        METHOD_LINES[case.method],
+    ]
+    if overrides:
+        lines.append("what-if: " + ", ".join(f"{name} = {value}" for name, value in overrides.items()))
+    return lines
+
+
+METHOD_LINES = {
+    "roofline": "method: roofline, a bound: real GPUs take 1.3 to 1.9 times as long",
+    "seed": "method: seed, the earlier estimator's accounting, on its own constants (see --compare)",
+}
+
+
+def _metrics(est) -> list[str]:
+    seed = est.case.method == "seed"
+    rows = [
+        ("TTFT", seconds(est.ttft_s), "prefill pass, including the first token"),
+        ("TPOT", seconds(est.tpot_s), f"mean of {est.decode.steps:,} decode steps"),
+        ("latency", seconds(est.latency_s), f"TTFT + {est.decode.steps:,} x TPOT"),
+        (
+            "throughput",
+            f"{est.throughput_tokens_per_s:,.1f} token/s",
+            "output tokens / latency, of one sequence (its definition)"
+            if seed
+            else f"whole batch; {est.throughput_per_sequence_tokens_per_s:,.1f} token/s per sequence",
+        ),
+    ]
+    headline = "Flash Attention" if est.case.attention == "flash" else "Naive Attention"
+    lines = [f"---{headline}---", tabulate(rows, tablefmt="plain", disable_numparse=True)]
+    if not est.memory.fits:
+        lines.append(
+            f"DOES NOT FIT: {_memory_sum(est.memory)}; largest batch that fits: {est.memory.max_batch}"
+        )
+    return lines
+
+
+def _phases(est) -> list[str]:
+    lines = []
+    for title, phase in (("prefill", est.prefill), ("decode", est.decode)):
+        if not phase.steps:
+            continue
+        phase_s = phase.total("time_s")
+        rows = [
+            (
+                kernel.name,
+                kernel.count,
+                seconds(kernel.time_s / phase.steps),
+                f"{kernel.time_s / phase_s:.1%}",
+                si(kernel.flops / phase.steps, "FLOP"),
+                si(kernel.bytes / phase.steps, "B"),
+                f"{kernel.flops / kernel.bytes:.3g}",
+                kernel.bound,
+            )
+            for kernel in phase.kernels
+        ]
+        headers = ("kernel", "launches", "time", "share", "FLOPs", "bytes", "FLOP/B", "bound")
+        roles = ("weight", "kv", "activation")
+        moved = {role: phase.total(f"{role}_bytes") for role in roles}
+        total_bytes = sum(moved.values())
+        split = ", ".join(
+            f"{name} {moved[role] / total_bytes:.0%}"
+            for role, name in zip(roles, ("weights", "KV cache", "activations"), strict=True)
+        )
+        per = "one pass" if phase.steps == 1 else f"mean of {phase.steps:,} passes"
+        flops = phase.total("flops")
+        lines += [
+            f"{title}, {per}: {seconds(phase_s / phase.steps)}, {si(flops / phase.steps, 'FLOP')}, "
+            f"{si(total_bytes / phase.steps, 'B')} ({split}), {flops / total_bytes:.3g} FLOP/B",
+            tabulate(rows, headers, tablefmt="simple", disable_numparse=True, colalign=COLUMNS),
+            "",
+        ]
+    return lines
+
+
+COLUMNS = ("left", "right", "right", "right", "right", "right", "right", "left")
+
+
+def _memory_sum(memory) -> str:
+    return (
+        f"{memory.total_bytes / GIB:.2f} GiB of {memory.capacity_bytes / GIB:.0f} GiB "
+        f"({memory.total_bytes / memory.capacity_bytes:.0%})"
+    )
+
+
+def _memory(est) -> list[str]:
+    memory = est.memory
+    return [
+        f"memory: weights {memory.weights_bytes / GIB:.2f} GiB"
+        f" + KV cache {memory.kv_cache_bytes / GIB:.2f} GiB"
+        f" + activations {memory.activation_bytes / GIB:.2f} GiB = {_memory_sum(memory)}",
+        f"largest batch that fits: {memory.max_batch:,}",
+    ]
+
+
+def _notes(est) -> list[str]:
+    context = est.case.input_tokens + est.case.output_tokens
+    if context <= est.model.max_positions:
+        return []
+    return [
+        f"note: {context:,} tokens of context; {est.model.title} was trained for {est.model.max_positions:,}"
+    ]
+
+
+def as_json(est, overrides: dict[str, str]) -> str:
+    """One object, SI base units; flops, bytes and time_s of a kernel are its sum over the phase."""
+    case = est.case
+
+    def number(value):  # NumPy scalars to Python's; a float that is whole stays a float; NaN to null
+        value = value.item() if hasattr(value, "item") else value
+        return None if isinstance(value, float) and math.isnan(value) else value
+
+    def phase(part):
+        fields = ("name", "kind", "count", "flops", "bytes", "weight_bytes", "kv_bytes")
+        fields += ("activation_bytes", "time_s", "bound")
+        return {
+            "steps": part.steps,
+            **{name: number(part.total(name)) for name in ("flops", "bytes", "time_s")},
+            "ops": [{name: number(getattr(k, name)) for name in fields} for k in part.kernels],
+        }
+
+    metrics = ("ttft_s", "tpot_s", "latency_s", "throughput_tokens_per_s")
+    metrics += ("throughput_per_sequence_tokens_per_s",)
+    memory_fields = ("weights_bytes", "kv_cache_bytes", "activation_bytes", "total_bytes")
+    memory_fields += ("capacity_bytes", "fits", "max_batch")
+    sizes = ("batch", "input_tokens", "output_tokens", "dtype", "attention", "method", "peak_tflops")
+    return json.dumps(
+        {
+            "model": est.model.name,
+            "hardware": est.chip.name,
+            **{name: getattr(case, name) for name in sizes},
+            "overrides": overrides,
+            **{name: number(getattr(est, name)) for name in metrics},
+            "memory": {name: number(getattr(est.memory, name)) for name in memory_fields},
+            "phases": {"prefill": phase(est.prefill), "decode": phase(est.decode)},
+        },
+        allow_nan=False,
+    )
+
+
+def waterfall_text(rows: list[dict]) -> str:
+    """The waterfall from the earlier estimator to ours, in milliseconds."""
+    table = [
+        (
+            row["correction"],
+            f"{row['ttft_change_s'] / MS:+.3f}" if "ttft_change_s" in row else "",
+            f"{row['ttft_s'] / MS:.3f}",
+            f"{row['tpot_change_s'] / MS:+.4f}" if "tpot_change_s" in row else "",
+            f"{row['tpot_s'] / MS:.4f}",
+            row["why"],
+        )
+        for row in rows
+    ]
+    headers = ("correction", "TTFT change", "TTFT ms", "TPOT change", "TPOT ms", "why")
+    align = ("left", "right", "right", "right", "right", "left")
+    return tabulate(table, headers, tablefmt="simple", disable_numparse=True, colalign=align)
+
+
+def waterfall_json(rows: list[dict]) -> str:
+    return json.dumps({"waterfall": rows}, allow_nan=False)
+
+
+def models_text(models) -> str:
+    rows = [
+        (m.name, m.title, f"{m.parameters / 1e9:.2f} B", f"{m.kv_bytes_per_token('fp16') / 1024:.0f} KiB")
+        for m in models
+    ]
+    return tabulate(rows, ("name", "model", "parameters", "KV per token, fp16"), tablefmt="simple")
+
+
+def hardware_text(chips) -> str:
+    rows = [
+        (
+            c.name,
+            c.title,
+            c.sm_count,
+            f"{c.tensor_flops_per_s('fp16') / 1e12:.1f}",
+            f"{c.dram_bytes_per_s / 1e9:,.0f}",
+            f"{c.dram_bytes / GIB:.0f}",
+            f"{c.tdp_w:.0f}",
+        )
+        for c in chips
+    ]
+    headers = ("name", "GPU", "SMs", "fp16 TFLOP/s", "DRAM GB/s", "DRAM GiB", "W")
+    return tabulate(rows, headers, tablefmt="simple", disable_numparse=True)

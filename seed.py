@@ -1,0 +1,149 @@
+"""`--method seed`: the accounting of the estimator that this project grew out of, reproduced exactly, and the
+waterfall from its numbers to ours. Known to be wrong in the ways that `CORRECTIONS` lists.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from model import Model, forward
+from ops import Number, Op, visible_keys
+from roofline import roofline_s
+
+ELEM_BYTES = 2
+QUERY_BLOCK = 128  # rows of Q after which it reads all of K and V again
+SAMPLES = 8  # decode steps that it samples
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """What roofline.py needs to know of a chip. Source of the defaults: the earlier tool's constants."""
+
+    peak_flops_per_s: float = 312e12
+    vector_flops_per_s: float = 77.97e12  # its "CUDA core" peak: fp16 without tensor cores, 4 x FP32
+    dram_bytes_per_s: float = 1.935e12
+
+    def tensor_flops_per_s(self, dtype: str) -> float:
+        return self.peak_flops_per_s
+
+
+CORRECTIONS = (  # in the order of the waterfall: attention's bytes first, so that its FLOPs then count
+    ("embedding", "the embedding is a gather, not a GEMM over the vocabulary"),
+    ("LM head", "the LM head runs on the last position of each sequence only"),
+    ("block re-reads", "K and V blocks come from DRAM once, then from L2"),
+    ("GQA reads", "K and V are read once per KV head, not once per query head"),
+    ("causality", "a query sees only the keys up to its own position"),
+    ("softmax", "softmax runs on CUDA cores beside the MMAs, not on tensor cores"),
+    ("missing kernels", "RoPE, KV write, gate x up, sampling added; QKV, gate+up, add+norm fused"),
+    ("forgotten prompt", "decode attends to the prompt too; all steps, not 8 samples"),
+    ("peaks", "peaks from counts and clock; FP32 rate for CUDA cores"),
+)
+
+
+def sampled_kv_len(output_tokens: int) -> np.ndarray:
+    """The context lengths of the decode steps it samples: 2, 258, 514, ..., 1794 for 2,048 output tokens."""
+    return 2.0 + max(1, output_tokens // SAMPLES) * np.arange(SAMPLES)
+
+
+def seed_ops(model: Model, *, batch: int, q_len: int, kv_len: Number, fixed=frozenset()) -> list[Op]:
+    """Its kernels for one pass, with the corrections named in `fixed` (first six of CORRECTIONS) applied."""
+    hidden, heads, head_dim = model.hidden, model.heads, model.head_dim
+    tokens = batch * q_len
+
+    def op(name: str, kind: str, flops: Number, elems: Number, count: int = 1) -> Op:
+        unit = "tensor" if kind in ("gemm", "attention") else "vector"
+        nbytes = ELEM_BYTES * elems
+        return Op(
+            name=name, kind=kind, unit=unit, dtype="fp16", flops=flops, in_bytes=nbytes, count=count, dims={}
+        )
+
+    def gemm(name: str, rows: int, d_in: int, d_out: int, count: int = 1) -> Op:
+        elems = d_in * d_out + rows * d_in + rows * d_out
+        return op(name, "gemm", 2 * rows * d_in * d_out, elems, count)
+
+    layers, kv_width = model.layers, model.kv_heads * head_dim
+    pairs = visible_keys(q_len, kv_len) if "causality" in fixed else q_len * kv_len
+    softmax_flops = 0 if "softmax" in fixed else 5 * batch * heads * pairs
+    read_heads = model.kv_heads if "GQA reads" in fixed else heads
+    reads = 1 if "block re-reads" in fixed else -(-q_len // QUERY_BLOCK)
+    q_elems, kv_elems = batch * heads * q_len * head_dim, 2 * batch * read_heads * kv_len * head_dim
+    elems = tokens * hidden
+    if "embedding" in fixed:
+        first = op("embedding", "embedding", 0, 2 * elems)
+    else:
+        first = gemm("embedding", tokens, model.vocab, hidden)
+    head_rows = batch if "LM head" in fixed else tokens
+    return [
+        first,
+        op("norm", "norm", 7 * elems, 2 * elems, 2 * layers + 1),
+        gemm("q_proj", tokens, hidden, heads * head_dim, layers),
+        gemm("k_proj", tokens, hidden, kv_width, layers),
+        gemm("v_proj", tokens, hidden, kv_width, layers),
+        op(
+            "attention",
+            "attention",
+            4 * batch * heads * head_dim * pairs + softmax_flops,
+            2 * q_elems + kv_elems * reads,
+            layers,
+        ),
+        gemm("o_proj", tokens, heads * head_dim, hidden, layers),
+        op("residual_add", "residual", elems, 3 * elems, 2 * layers),
+        gemm("gate_proj", tokens, hidden, model.intermediate, layers),
+        gemm("up_proj", tokens, hidden, model.intermediate, layers),
+        op("silu", "swiglu", 5 * tokens * model.intermediate, 2 * tokens * model.intermediate, layers),
+        gemm("down_proj", tokens, model.intermediate, hidden, layers),
+        gemm("lm_head", head_rows, hidden, model.vocab),
+    ]
+
+
+def waterfall(case, model: Model, chip, machine: Machine) -> list[dict]:
+    """One row per correction: TTFT and TPOT after it, and what it changed, in seconds. The first row is the
+    earlier tool's result, the last the roofline's; the changes add up to the difference.
+    """
+    prompt, sampled = case.input_tokens, sampled_kv_len(case.output_tokens)
+    own = prompt + np.arange(1.0, max(case.output_tokens, 2))
+    sizes = {"batch": case.batch}
+
+    def times(prefill_ops, decode_ops, on) -> tuple[float, float]:
+        def pass_s(ops):
+            return float(sum(np.mean(op.count * roofline_s(op, on)) for op in ops))
+
+        return pass_s(prefill_ops), pass_s(decode_ops)
+
+    def earlier(fixed=frozenset()):
+        return times(
+            seed_ops(model, q_len=prompt, kv_len=prompt, fixed=fixed, **sizes),
+            seed_ops(model, q_len=1, kv_len=sampled, fixed=fixed, **sizes),
+            machine,
+        )
+
+    def ours(kv_len, on):
+        return times(
+            forward(model, q_len=prompt, kv_len=prompt, dtype=case.dtype, **sizes),
+            forward(model, q_len=1, kv_len=kv_len, dtype=case.dtype, **sizes),
+            on,
+        )
+
+    names = [name for name, _ in CORRECTIONS]
+    stages = [earlier(frozenset(names[:done])) for done in range(7)]
+    stages += [ours(sampled, machine), ours(own, machine), ours(own, chip)]
+    rows = [
+        {
+            "correction": "earlier estimator",
+            "why": "--method seed",
+            "ttft_s": stages[0][0],
+            "tpot_s": stages[0][1],
+        }
+    ]
+    for (name, why), before, after in zip(CORRECTIONS, stages[:-1], stages[1:], strict=True):
+        rows.append(
+            {
+                "correction": name,
+                "why": why,
+                "ttft_s": after[0],
+                "tpot_s": after[1],
+                "ttft_change_s": after[0] - before[0],
+                "tpot_change_s": after[1] - before[1],
+            }
+        )
+    return rows

@@ -1,0 +1,221 @@
+"""Draws the roofline picture of a case: python visualize.py [--output FILE], with estimator.py's flags."""
+
+import os
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+from adjustText import adjust_text
+
+from estimator import Estimate, Phase, estimate, guarded, parse
+from inputs import InputError
+from roofline import ridge_point_flops_per_byte
+
+# Okabe and Ito's colours, told apart with any colour vision (jfly.uni-koeln.de/color, 2008)
+PREFILL_COLOUR, DECODE_COLOUR, ROOF_COLOUR = "#0072B2", "#D55E00", "#333333"
+SUFFIXES = (".png", ".svg")
+LABEL_SHARE = 0.01  # of a phase's time, below which a kernel stays unlabelled
+
+
+def bound_share(phase: Phase) -> tuple[str, float]:
+    """What binds most of the phase's time, and its share: ("memory", 0.98)."""
+    compute = phase.total("compute_bound_s") / phase.total("time_s")
+    return ("compute", compute) if compute >= 0.5 else ("memory", 1 - compute)
+
+
+def finding(est: Estimate) -> str:
+    """The title: what the picture shows, in a sentence."""
+    parts = []
+    for name, phase in (("prefill", est.prefill), ("decode", est.decode)):
+        if phase.steps:
+            bound, share = bound_share(phase)
+            parts.append(f"{name} is {bound}-bound ({share:.0%} of its time)")
+    return ", ".join(parts).capitalize()
+
+
+@dataclass(frozen=True)
+class Point:
+    """A kernel in the picture."""
+
+    colour: str
+    label: str
+    share: float  # of its phase's time
+    x: float  # FLOP per byte
+    y: float  # FLOP/s
+
+
+def points(est: Estimate) -> list[Point]:
+    """The kernels that have FLOPs (copies, such as the KV write, have no place in a roofline)."""
+    return [
+        Point(
+            colour,
+            f"{kernel.name} {share:.0%}",
+            share,
+            kernel.flops / kernel.bytes,
+            kernel.flops / kernel.time_s,
+        )
+        for colour, phase in ((PREFILL_COLOUR, est.prefill), (DECODE_COLOUR, est.decode))
+        for kernel in phase.kernels
+        if kernel.flops and kernel.time_s
+        for share in [kernel.time_s / phase.total("time_s")]
+    ]
+
+
+def neighbours(kernels: list[Point]) -> list[list[Point]]:
+    """The labelled kernels in groups of one colour that touch; each group gets one label."""
+    groups: list[list[Point]] = []
+    for point in sorted(kernels, key=lambda p: (p.colour, p.x)):
+        last = groups[-1][-1] if groups else None
+        close = last and max(point.x / last.x, point.y / last.y, last.y / point.y) < 1.35
+        if close and point.colour == last.colour:
+            groups[-1].append(point)
+        else:
+            groups.append([point])
+    return [sorted(group, key=lambda p: -p.share) for group in groups]
+
+
+def draw(est: Estimate) -> plt.Figure:
+    """Roofline of the kernels: x arithmetic intensity, y FLOP/s, marker area the share of the phase."""
+    chip, case = est.chip, est.case
+    kernels = points(est)
+    ridge = ridge_point_flops_per_byte(chip, case.dtype)
+    x_low = min(0.2, *(p.x for p in kernels)) / 1.5
+    x_high = max(ridge * 40, *(p.x for p in kernels)) * 3
+    y_low = min(x_low * chip.dram_bytes_per_s, *(p.y for p in kernels)) / 2
+
+    figure, axes = plt.subplots(figsize=(11, 7), layout="constrained")
+    axes.set(xscale="log", yscale="log", xlim=(x_low, x_high))
+    axes.set_ylim(y_low, chip.tensor_flops_per_s(case.dtype) * 6)
+    axes.set_xlabel("arithmetic intensity (FLOP per byte of DRAM traffic)")
+    axes.set_ylabel(f"performance (FLOP/s), by method {case.method}")
+    axes.grid(which="major", color="#E4E4E4", lw=0.6)
+    axes.set_title(
+        f"{finding(est)}\n{est.model.title}, {case.dtype}, batch {case.batch}, "
+        f"{case.input_tokens:,} tokens in, {case.output_tokens:,} out, {chip.title}",
+        loc="left",
+        fontsize=12,
+    )
+    for colour, phase, name, scale, unit in (
+        (PREFILL_COLOUR, est.prefill, "prefill: TTFT", 1e3, "ms"),
+        (DECODE_COLOUR, est.decode, "decode: TPOT", 1e3, "ms"),
+    ):
+        if phase.steps:
+            value = phase.total("time_s") / phase.steps * scale
+            axes.scatter([], [], s=150, color=colour, alpha=0.7, label=f"{name} {value:.4g} {unit}")
+    title = f"marker area: share of the phase's time\n(kernels under {LABEL_SHARE:.0%} unlabelled)"
+    axes.legend(loc="upper left", title=title, alignment="left")
+
+    fixed = roofs(axes, est, ridge, x_low, x_high)
+    for p in kernels:
+        axes.scatter(p.x, p.y, s=20 + 2500 * p.share, color=p.colour, alpha=0.55, ec="white", zorder=3)
+    labels = [
+        axes.text(
+            max(p.x for p in group) * 1.3,
+            min(p.y for p in group) / 1.3,
+            "\n".join(p.label for p in group),
+            color=group[0].colour,
+            va="top",
+            zorder=4,
+        )
+        for group in neighbours([p for p in kernels if p.share >= LABEL_SHARE])
+    ]
+    figure.canvas.draw()
+    figure.set_layout_engine("none")  # the layout is settled: labels may now be placed in it
+    adjust_text(
+        labels,
+        [p.x for p in kernels],
+        [p.y for p in kernels],
+        objects=fixed,
+        ax=axes,
+        expand=(1.1, 1.15),
+        ensure_inside_axes=True,
+        arrowprops={"arrowstyle": "-", "color": "#888888", "lw": 0.7},
+    )
+    return figure
+
+
+def roofs(axes: plt.Axes, est: Estimate, ridge: float, x_low: float, x_high: float) -> list[plt.Text]:
+    """The ceilings and the ridge point with their values; returns the texts, for labels to keep clear of."""
+    chip, dtype = est.chip, est.case.dtype
+    peak, bandwidth, vector_peak = (
+        chip.tensor_flops_per_s(dtype),
+        chip.dram_bytes_per_s,
+        chip.vector_flops_per_s,
+    )
+    line = {"color": ROOF_COLOUR, "zorder": 1}
+    axes.plot([x_low, ridge, x_high], [x_low * bandwidth, peak, peak], lw=2, **line)
+    axes.plot([vector_peak / bandwidth, x_high], [vector_peak] * 2, lw=1, ls="--", **line)
+    axes.axvline(ridge, lw=0.8, ls=":", **line)
+    text = {"color": ROOF_COLOUR, "va": "bottom"}
+    slope = axes.transData.transform([(1, bandwidth), (10, 10 * bandwidth)])
+    angle = np.degrees(np.arctan2(*(slope[1] - slope[0])[::-1]))
+    slope_x = np.sqrt(ridge * vector_peak / bandwidth)  # between the CUDA cores' ceiling and the ridge
+    y_low = axes.get_ylim()[0]
+    return [
+        axes.text(
+            x_high / 1.1, peak * 1.8, f"tensor cores, {dtype}: {peak / 1e12:.1f} TFLOP/s", ha="right", **text
+        ),
+        axes.text(
+            x_high / 1.1,
+            vector_peak * 1.1,
+            f"CUDA cores, FP32: {vector_peak / 1e12:.1f} TFLOP/s",
+            ha="right",
+            **text,
+        ),
+        axes.text(
+            ridge * 1.08,
+            y_low * 1.4,
+            f"ridge point: {ridge:.0f} FLOP/B\nleft of it DRAM binds,\nright of it the tensor cores",
+            **text,
+        ),
+        axes.text(
+            slope_x,
+            slope_x * bandwidth * 1.6,
+            f"DRAM: {bandwidth / 1e9:,.0f} GB/s",
+            rotation=angle,
+            rotation_mode="anchor",
+            ha="center",
+            **text,
+        ),
+    ]
+
+
+def save(figure: plt.Figure, path: Path) -> None:
+    """Writes PNG or SVG by suffix, to a temporary name beside it, then renamed. Raises InputError."""
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
+        os.close(handle)
+        try:
+            figure.savefig(temporary, dpi=150, format=path.suffix[1:].lower())
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+    except OSError as error:
+        raise InputError(f"can't write {path}: {error.strerror}") from error
+
+
+def run(argv: list[str]) -> str:
+    def extra(parser):
+        parser.add_argument(
+            "--output", default="roofline.png", help="PNG or SVG by suffix (default: %(default)s)"
+        )
+
+    args, case, _ = parse(argv, "visualize.py", __doc__, extra)
+    path = Path(args.output)
+    if path.suffix.lower() not in SUFFIXES:
+        raise InputError(f"--output must end in {' or '.join(SUFFIXES)}, not {args.output!r}")
+    est = estimate(case)
+    save(draw(est), path)
+    return f"{path}: {finding(est)}"
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(run, sys.argv[1:]))
