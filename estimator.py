@@ -16,7 +16,7 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 
 from hardware import A100_80GB_PCIE, CHIPS, Chip, with_tensor_peak
-from inputs import InputError, check_quantity, check_size, nearest, pick
+from inputs import InputError, check_quantity, check_sizes, nearest, pick
 from model import ELEM_BYTES, MODELS, Model, forward
 from ops import Number, Op
 from roofline import compute_s, memory_s, roofline_s
@@ -140,9 +140,9 @@ def resolve(case: Case) -> tuple[Case, Model, Chip]:
         chip = with_tensor_peak(chip, peak * 1e12)
     case = replace(
         case,
-        batch=check_size("batch", case.batch, high=MAX_BATCH),
-        input_tokens=check_size("input-tokens", case.input_tokens),
-        output_tokens=check_size("output-tokens", case.output_tokens, high=MAX_OUTPUT_TOKENS),
+        batch=check_sizes("batch", case.batch, high=MAX_BATCH),
+        input_tokens=check_sizes("input-tokens", case.input_tokens),
+        output_tokens=check_sizes("output-tokens", case.output_tokens, high=MAX_OUTPUT_TOKENS),
     )
     return case, model, chip
 

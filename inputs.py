@@ -11,56 +11,57 @@ class InputError(ValueError):
     """A value from the user that can't be used. The message is one line, ready to print."""
 
 
-def check_size(name: str, value, *, low: int = 1, high: int = MAX_SIZE) -> int | np.ndarray:
-    """`value` as an int, or an array of whole numbers as a float array (numpy ints wrap silently).
-    Raises InputError unless everything is a whole number from `low` to `high`.
-    """
-    allowed = f"{name} must be a whole number from {low} to {high}"
-    if isinstance(value, int) and not isinstance(value, bool):  # exact, and fast
-        if low <= value <= high:
-            return value
-        raise InputError(f"{allowed}, not {shown(value)}")
-    if not isinstance(value, float | np.ndarray | np.generic | list | tuple):
-        raise InputError(f"{allowed}, not {value!r}")
+def check_size(name: str, value: object, *, low: int = 1, high: int = MAX_SIZE) -> int:
+    """`value` as an int; raises InputError unless it is a whole number from `low` to `high`."""
+    number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+    if number and low <= value <= high and value == int(value):
+        return int(value)
+    raise InputError(f"{name} must be a whole number from {low} to {high}, not {shown(value)}")
+
+
+def check_sizes(name: str, value: object, *, low: int = 1, high: int = MAX_SIZE) -> int | np.ndarray:
+    """check_size, or for an array its elements: as a float array, since numpy ints wrap silently."""
+    if not isinstance(value, np.ndarray | list | tuple):
+        return check_size(name, value, low=low, high=high)
     try:
         array = np.asarray(value, dtype=float)
     except (TypeError, ValueError, OverflowError):
-        raise InputError(f"{allowed}, not {value!r}") from None
+        raise InputError(f"{name} must be whole numbers from {low} to {high}, not {value!r:.60}") from None
     good = (array >= low) & (array <= high) & (array == np.floor(array))
-    if not array.size:
-        raise InputError(f"{allowed}, not an empty array")
-    if not good.all():
-        raise InputError(f"{allowed}, not {shown(array[~good].flat[0])}")
-    return int(array) if array.ndim == 0 else array
+    if not array.size or not good.all():
+        bad = shown(array[~good].flat[0]) if array.size else "an empty array"
+        raise InputError(f"{name} must be whole numbers from {low} to {high}, not {bad}")
+    return array
 
 
-def check_quantity(name: str, value, *, low: float, high: float) -> float:
+def check_quantity(name: str, value: object, *, low: float, high: float) -> float:
     """`value` as a float; raises InputError unless it is a number with low <= value <= high (so not NaN)."""
-    allowed = f"{name} must be a number from {low:g} to {high:g}"
-    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
-        raise InputError(f"{allowed}, not {value!r}")
-    if not low <= value <= high:
-        raise InputError(f"{allowed}, not {shown(value)}")
-    return float(value)
+    number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+    if number and low <= value <= high:
+        return float(value)
+    raise InputError(f"{name} must be a number from {low:g} to {high:g}, not {shown(value)}")
 
 
-def shown(value: float) -> str:
-    """A number as an error message shows it, however large."""
-    try:
-        return f"{value:,}" if isinstance(value, int) and abs(value) < 1e15 else f"{float(value):.12g}"
-    except OverflowError:
-        return "a number beyond 1e308"
+def shown(value: object) -> str:
+    """A value as an error message shows it: on one line, and short however large."""
+    if isinstance(value, int | float | np.number) and not isinstance(value, bool):
+        try:
+            return f"{value}" if isinstance(value, int) and abs(value) < 1e15 else f"{float(value):.12g}"
+        except OverflowError:
+            return "a number beyond 1e308"
+    text = repr(value)
+    return text if len(text) < 80 else text[:76] + " ..."
 
 
-def pick(kind: str, name: str, known: Iterable[str]) -> str:
+def pick(kind: str, name: object, known: Iterable[str]) -> str:
     """`name` if it is one of `known`; otherwise InputError naming the nearest and all of them."""
     known = list(known)
-    if name in known:
+    if isinstance(name, str) and name in known:
         return name
-    raise InputError(f"unknown {kind} {name!r}{nearest(name, known)}; known: {', '.join(known)}")
+    raise InputError(f"unknown {kind} {shown(name)}{nearest(name, known)}; known: {', '.join(known)}")
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
+def nearest(name: object, known: Iterable[str]) -> str:
     """' (did you mean X?)', or nothing if no known name is close."""
     import difflib  # here, since it is only needed once something is wrong
 

@@ -1,0 +1,42 @@
+"""The import table: data flows one way, counters know no hardware, the estimator loads nothing heavy."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+OURS = {path.stem for path in ROOT.glob("*.py")}
+MAY_IMPORT = {
+    "inputs": set(),
+    "ops": set(),
+    "hardware": {"inputs"},
+    "model": {"inputs", "ops"},
+    "roofline": set(),
+    "report": set(),
+    "seed": {"model", "ops", "roofline"},
+    "estimator": {"hardware", "inputs", "model", "ops", "report", "roofline", "seed"},
+    "visualize": {"estimator", "inputs", "roofline"},
+}
+
+
+def imports(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names.add((node.module or "").split(".")[0])
+    return names
+
+
+def test_every_module_is_in_the_table():
+    assert set(MAY_IMPORT) == OURS
+
+
+@pytest.mark.parametrize("module", MAY_IMPORT)
+def test_imports(module):
+    found = imports(ROOT / f"{module}.py")
+    assert found & OURS <= MAY_IMPORT[module]
+    if module != "visualize":
+        assert not found & {"torch", "matplotlib"}
