@@ -424,7 +424,10 @@ def run(argv: list[str]) -> str:
 
         rows = seed.waterfall(est.case, est.model, est.chip, seed_machine(case))
         return report.waterfall_json(rows) if args.json else report.waterfall_text(rows)
-    return report.as_json(est, overrides) if args.json else report.text(est, overrides)
+    if args.json:
+        return report.as_json(est, overrides)
+    flash = estimate(replace(case, attention="flash")) if case.attention == "naive" else None
+    return report.text(est, overrides, flash)
 
 
 if __name__ == "__main__":

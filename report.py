@@ -24,10 +24,39 @@ def si(value: float, unit: str) -> str:
     return f"{value:.3g} {unit}"
 
 
-def text(est, overrides: dict[str, str]) -> str:
+def text(est, overrides: dict[str, str], flash=None) -> str:
+    """The report. `flash`: the same case with flash attention, to be shown beside a naive one."""
+    versus = [*_versus(est, flash), ""] if flash else []
     return "\n".join(
-        [*_card(est, overrides), "", *_metrics(est), "", *_phases(est), *_memory(est), *_notes(est)]
+        [*_card(est, overrides), "", *_metrics(est), "", *versus, *_phases(est), *_memory(est), *_notes(est)]
     )
+
+
+def _versus(naive, flash) -> list[str]:
+    """Naive attention next to flash attention: the metrics, and what the attention kernels alone take."""
+
+    def attention(est, phase: str, field: str) -> float:
+        names = ("attention", "qk_scores", "softmax", "pv")
+        part = getattr(est, phase)
+        return sum(getattr(k, field) for k in part.kernels if k.name in names) / (part.steps or 1)
+
+    def row(name: str, show, value) -> tuple[str, ...]:
+        return name, show(value(naive)), show(value(flash)), f"{value(naive) / value(flash):.2f}x"
+
+    rows = [row("TTFT", seconds, lambda est: est.ttft_s)]
+    rows += [row("prefill attention", seconds, lambda est: attention(est, "prefill", "time_s"))]
+    rows += [
+        row("prefill attention bytes", lambda x: si(x, "B"), lambda est: attention(est, "prefill", "bytes"))
+    ]
+    if naive.decode.steps:
+        rows += [row("TPOT", seconds, lambda est: est.tpot_s)]
+        rows += [row("decode attention", seconds, lambda est: attention(est, "decode", "time_s"))]
+        rows += [
+            row("decode attention bytes", lambda x: si(x, "B"), lambda est: attention(est, "decode", "bytes"))
+        ]
+    rows += [row("activations in memory", lambda x: si(x, "B"), lambda est: est.memory.activation_bytes)]
+    headers = ("naive against flash", "naive", "flash", "ratio")
+    return [tabulate(rows, headers, tablefmt="simple", disable_numparse=True, colalign=COLUMNS[:4])]
 
 
 def _card(est, overrides) -> list[str]:
@@ -37,10 +66,13 @@ def _card(est, overrides) -> list[str]:
         f"{model.title} ({model.parameters / 1e9:.2f} B parameters), {case.dtype}, "
         f"{case.attention} attention",
         f"batch {case.batch}, {case.input_tokens} tokens in, {case.output_tokens} out, on one {chip.title}",
-        f"{peak / 1e12:.4g} TFLOP/s tensor, {chip.vector_flops_per_s / 1e12:.3g} TFLOP/s FP32, "
-        f"{bandwidth / 1e9:,.0f} GB/s DRAM; ridge point {peak / bandwidth:.0f} FLOP/B",
-        METHOD_LINES[case.method],
     ]
+    if case.method != "seed":
+        lines.append(
+            f"{peak / 1e12:.4g} TFLOP/s tensor, {chip.vector_flops_per_s / 1e12:.3g} TFLOP/s FP32, "
+            f"{bandwidth / 1e9:,.0f} GB/s DRAM; ridge point {peak / bandwidth:.0f} FLOP/B"
+        )
+    lines.append(METHOD_LINES[case.method])
     if overrides:
         lines.append("what-if: " + ", ".join(f"{name} = {value}" for name, value in overrides.items()))
     return lines
@@ -48,7 +80,7 @@ def _card(est, overrides) -> list[str]:
 
 METHOD_LINES = {
     "roofline": "method: roofline, a bound: real GPUs take 1.3 to 1.9 times as long",
-    "seed": "method: seed, the earlier estimator's accounting, on its own constants (see --compare)",
+    "seed": "method: seed, the earlier estimator's accounting on its own constants (seed.py; see --compare)",
 }
 
 

@@ -49,6 +49,10 @@ class Point:
     x: float  # FLOP per byte
     y: float  # FLOP/s
 
+    @property
+    def area(self) -> float:  # of the marker, in square points
+        return 20 + 2500 * self.share
+
 
 def points(est: Estimate) -> list[Point]:
     """The kernels that have FLOPs (copies, such as the KV write, have no place in a roofline)."""
@@ -113,7 +117,8 @@ def draw(est: Estimate) -> plt.Figure:
 
     fixed = roofs(axes, est, ridge, x_low, x_high)
     for p in kernels:
-        axes.scatter(p.x, p.y, s=20 + 2500 * p.share, color=p.colour, alpha=0.55, ec="white", zorder=3)
+        axes.scatter(p.x, p.y, s=p.area, color=p.colour, alpha=0.55, ec="white", zorder=3)
+    groups = neighbours([p for p in kernels if p.share >= LABEL_SHARE])
     labels = [
         axes.text(
             max(p.x for p in group) * 1.3,
@@ -123,14 +128,17 @@ def draw(est: Estimate) -> plt.Figure:
             va="top",
             zorder=4,
         )
-        for group in neighbours([p for p in kernels if p.share >= LABEL_SHARE])
+        for group in groups
     ]
     figure.canvas.draw()
     figure.set_layout_engine("none")  # the layout is settled: labels may now be placed in it
+    rims = np.concatenate([rim(axes, p) for p in kernels])
     adjust_text(
         labels,
-        [p.x for p in kernels],
-        [p.y for p in kernels],
+        rims[:, 0],
+        rims[:, 1],
+        target_x=[group[0].x for group in groups],
+        target_y=[group[0].y for group in groups],
         objects=fixed,
         ax=axes,
         expand=(1.1, 1.15),
@@ -138,6 +146,15 @@ def draw(est: Estimate) -> plt.Figure:
         arrowprops={"arrowstyle": "-", "color": "#888888", "lw": 0.7},
     )
     return figure
+
+
+def rim(axes: plt.Axes, point: Point) -> np.ndarray:
+    """Points [12, 2], of a marker's rim and centre, in data coordinates: labels keep clear of them."""
+    radius = np.sqrt(point.area / np.pi) * axes.figure.dpi / 72  # pixels
+    turns = np.linspace(0, 2 * np.pi, 12, endpoint=False)
+    circle = radius * np.stack([np.cos(turns), np.sin(turns)], axis=1)
+    circle[0] = 0
+    return axes.transData.inverted().transform(axes.transData.transform((point.x, point.y)) + circle)
 
 
 def roofs(axes: plt.Axes, est: Estimate, ridge: float, x_low: float, x_high: float) -> list[plt.Text]:
