@@ -15,11 +15,13 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
+from cycles import BOUNDS, CAUSES, cycle_pass
 from hardware import A100_80GB_PCIE, CHIPS, Chip, with_tensor_peak
 from inputs import InputError, check_quantity, check_sizes, nearest, pick
 from model import ELEM_BYTES, MODELS, Model, forward
 from ops import Number, Op
-from roofline import compute_s, memory_s, roofline_s
+from roofline import roofline_causes
+from runtimes import RUNTIMES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,8 +39,12 @@ class Case:
     output_tokens: Number = 2048  # generated, per sequence; the first comes out of the prefill pass
     dtype: str = "fp16"  # of weights, activations and KV cache: fp16, bf16
     attention: str = "flash"  # flash, or naive (scores through DRAM)
-    method: str = "roofline"  # roofline (the bound), or seed (the earlier estimator's accounting)
+    method: str = "cycle"  # cycle (the expectation), roofline (the bound), seed (the earlier estimator)
+    runtime: str = "vllm"  # the engine whose host costs are added: vllm, tensorrt-llm, eager, ideal
     peak_tflops: float | None = None  # another tensor-core peak, TFLOP/s; None: the chip's own
+    l2_persistent: bool = (
+        False  # weights that fit in the L2 stay there between passes (what pinning would buy)
+    )
 
 
 CHOICES = {
@@ -46,14 +52,18 @@ CHOICES = {
     "hardware": CHIPS,
     "dtype": ELEM_BYTES,
     "attention": ("flash", "naive"),
-    "method": ("roofline", "seed"),
+    "method": ("cycle", "roofline", "seed"),
+    "runtime": RUNTIMES,
 }
 MAX_BATCH, MAX_OUTPUT_TOKENS = 2**20, 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
 class Kernel:
-    """One kernel of a phase. `count` is launches per pass; flops, bytes and time are the whole phase's."""
+    """One kernel of a phase. `count` is launches per pass; flops, bytes and times are the whole phase's.
+
+    `causes` splits the time by what it is spent on (cycles.CAUSES); it adds up to time_s.
+    """
 
     name: str
     kind: str
@@ -62,22 +72,25 @@ class Kernel:
     weight_bytes: Number
     kv_bytes: Number
     activation_bytes: Number
-    time_s: Number
-    compute_bound_s: Number  # the part of time_s in which arithmetic, not DRAM, set the pace
+    causes: dict[str, Number]
 
     @property
     def bytes(self) -> Number:
         return self.weight_bytes + self.kv_bytes + self.activation_bytes
 
     @property
+    def time_s(self) -> Number:
+        return sum(self.causes.values())
+
+    @property
     def bound(self) -> str:
-        """What sets the pace for most of the time: "compute" or "memory"."""
-        return "compute" if self.compute_bound_s * 2 > self.time_s else "memory"
+        """The group of causes with the largest share: "compute", "memory" or "latency"."""
+        return max(BOUNDS, key=lambda bound: sum(self.causes.get(cause, 0.0) for cause in BOUNDS[bound]))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Phase:
-    """Prefill (one pass) or decode (output_tokens - 1 passes, `steps`)."""
+    """Prefill (one pass) or decode (output_tokens - 1 passes, `steps`). The last kernel may be the host."""
 
     steps: Number
     kernels: tuple[Kernel, ...]
@@ -85,6 +98,14 @@ class Phase:
     def total(self, field: str) -> Number:
         """Sum of one field of Kernel, such as "time_s" or "flops", over the phase."""
         return sum(getattr(kernel, field) for kernel in self.kernels)
+
+    def causes(self) -> dict[str, Number]:
+        """Seconds by cause, in the order of cycles.CAUSES; they add up to total("time_s")."""
+        return {
+            cause: sum(kernel.causes.get(cause, 0.0) for kernel in self.kernels)
+            for cause in CAUSES
+            if any(cause in kernel.causes for kernel in self.kernels)
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +154,7 @@ def resolve(case: Case) -> tuple[Case, Model, Chip]:
     chip = case.hardware
     if not isinstance(chip, Chip):
         chip = CHIPS[pick("hardware", chip, CHIPS)]
-    for name in ("dtype", "attention", "method"):
+    for name in ("dtype", "attention", "method", "runtime"):
         pick(name, getattr(case, name), CHOICES[name])
     if case.peak_tflops is not None:
         peak = check_quantity("peak-tflops", case.peak_tflops, low=1e-3, high=1e9)
@@ -187,9 +208,21 @@ def pass_ops(case: Case, model: Model, batch: Number, q_len: Number, kv_len: Num
     )
 
 
-def time_kernel(op: Op, chip: Chip, over_steps: Callable = lambda x: x) -> Kernel:
-    """`op` with its time; `over_steps` sums a per-pass quantity over the passes of the phase."""
-    time_s = op.count * roofline_s(op, chip)
+def timed_pass(case: Case, model: Model, chip: Chip, batch: Number, q_len: Number, kv_len: Number):
+    """The kernels of one pass with the seconds that each spends by cause: [(op, causes), ...]. By method cycle
+    the last one is the host.
+    """
+    ops = pass_ops(case, model, batch, q_len, kv_len)
+    if case.method == "roofline":
+        return [(op, roofline_causes(op, chip)) for op in ops]
+    runtime = RUNTIMES[case.runtime]
+    return cycle_pass(
+        ops, chip, runtime, batch=batch, decode=q_len is DECODE, l2_persistent=case.l2_persistent
+    )
+
+
+def phase_kernel(op: Op, causes: dict[str, Number], over_steps: Callable = lambda x: x) -> Kernel:
+    """`op` as a kernel of a phase; `over_steps` sums a quantity of one pass over the passes of the phase."""
     return Kernel(
         name=op.name,
         kind=op.kind,
@@ -198,15 +231,17 @@ def time_kernel(op: Op, chip: Chip, over_steps: Callable = lambda x: x) -> Kerne
         weight_bytes=over_steps(op.count * op.weight_bytes),
         kv_bytes=over_steps(op.count * op.kv_bytes),
         activation_bytes=over_steps(op.count * op.activation_bytes),
-        time_s=over_steps(time_s),
-        compute_bound_s=over_steps(time_s * (compute_s(op, chip) >= memory_s(op, chip))),
+        causes={cause: over_steps(op.count * seconds) for cause, seconds in causes.items()},
     )
+
+
+DECODE = 1  # q_len of a decode pass
 
 
 def prefill_phase(case: Case, model: Model, chip: Chip) -> Phase:
     """One pass over the whole prompt of every sequence; its last kernels yield the first token."""
-    ops = pass_ops(case, model, case.batch, case.input_tokens, case.input_tokens)
-    return Phase(steps=1, kernels=tuple(time_kernel(op, chip) for op in ops))
+    timed = timed_pass(case, model, chip, case.batch, case.input_tokens, case.input_tokens)
+    return Phase(steps=1, kernels=tuple(phase_kernel(op, causes) for op, causes in timed))
 
 
 def decode_phase(case: Case, model: Model, chip: Chip) -> Phase:
@@ -217,9 +252,8 @@ def decode_phase(case: Case, model: Model, chip: Chip) -> Phase:
     steps = case.output_tokens - 1
     sizes = (case.batch, case.input_tokens, case.output_tokens)
     shape = np.broadcast_shapes(*(np.shape(size) for size in sizes))
-    swept = bool(shape)
     batch, start = case.batch, case.input_tokens
-    if swept:  # room for the axis of steps
+    if shape:  # room for the axis of steps
         batch, start = (np.asarray(size, dtype=float)[..., None] for size in sizes[:2])
     last = int(np.max(steps))
     block = max(1, 2**18 // int(np.prod(shape, dtype=int)))
@@ -236,16 +270,17 @@ def decode_phase(case: Case, model: Model, chip: Chip) -> Phase:
                 return x * step.size
             return x.sum(axis=-1) if x.shape[-1] == step.size else x[..., 0] * step.size
 
-        ops = pass_ops(case, model, batch, 1, start + step)
-        timed = tuple(time_kernel(op, chip, over_steps) for op in ops)
-        kernels = tuple(map(add_kernels, kernels, timed)) if kernels else timed
+        timed = timed_pass(case, model, chip, batch, DECODE, start + step)
+        part = tuple(phase_kernel(op, causes, over_steps) for op, causes in timed)
+        kernels = tuple(map(add_kernels, kernels, part)) if kernels else part
     return Phase(steps=steps, kernels=kernels)
 
 
 def add_kernels(a: Kernel, b: Kernel) -> Kernel:
     """The same kernel over two parts of a phase."""
-    summed = ("flops", "weight_bytes", "kv_bytes", "activation_bytes", "time_s", "compute_bound_s")
-    return replace(a, **{name: getattr(a, name) + getattr(b, name) for name in summed})
+    summed = ("flops", "weight_bytes", "kv_bytes", "activation_bytes")
+    sums = {name: getattr(a, name) + getattr(b, name) for name in summed}
+    return replace(a, causes={cause: a.causes[cause] + b.causes[cause] for cause in a.causes}, **sums)
 
 
 def seed_machine(case: Case):
@@ -275,8 +310,10 @@ def seed_phases(case: Case, model: Model) -> tuple[Phase, Phase]:
     machine = seed_machine(case)
     prefill_ops = seed.seed_ops(model, batch=case.batch, q_len=prompt, kv_len=prompt)
     step_ops = seed.seed_ops(model, batch=case.batch, q_len=1, kv_len=seed.sampled_kv_len(steps))
-    prefill = tuple(time_kernel(op, machine) for op in prefill_ops)
-    decode = tuple(time_kernel(op, machine, lambda x: np.mean(x) * steps) for op in step_ops)
+    prefill = tuple(phase_kernel(op, roofline_causes(op, machine)) for op in prefill_ops)
+    decode = tuple(
+        phase_kernel(op, roofline_causes(op, machine), lambda x: np.mean(x) * steps) for op in step_ops
+    )
     return Phase(steps=1, kernels=prefill), Phase(steps=steps, kernels=decode)
 
 

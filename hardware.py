@@ -6,13 +6,171 @@ dataclasses.replace(A100_80GB_PCIE, dram_bytes_per_s=3e12).
 
 from dataclasses import dataclass, fields, replace
 
-from inputs import InputError, check_quantity, check_size
+from inputs import InputError, check_quantity, check_size, pick
 
 MHZ = 1e6
 GB = 1e9  # data sheets' gigabyte
 KIB = 2**10
 MIB = 2**20
 GIB = 2**30
+
+
+@dataclass(frozen=True, kw_only=True)
+class GemmFit:
+    """Fitted constants of dense products (kernels/gemm.py). Fitted by validate.py --fit; see ARCHITECTURES."""
+
+    tensor_efficiency: float  # sustained MMA rate over the data-sheet peak: issue gaps, power-limited clock
+    dram_efficiency: float  # share of the chip's plain read bandwidth
+    dram_ramp_s: float  # filling and draining the memory pipeline: what short streams lose
+    l2_usable: float  # part of an L2 partition that keeps data between kernels
+    step_clocks: float  # barrier and load issue per k-step, hidden only by another CTA on the SM
+    wave_clocks: float  # per wave of CTAs: index set-up, first loads, pipeline fill, last barrier
+    epilogue_bytes_per_clock: float  # per SM: accumulators through shared memory to global memory
+    split_k_s: float  # the second kernel, which adds the split-K partial sums
+    overlap: float  # exponent of the p-norm: 1, phases follow one another; infinite, they overlap perfectly
+    launch_clocks: float  # gap between two kernels of one CUDA graph, draining the last stores
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttentionFit:
+    """Constants of attention (kernels/attention.py): what the kernels are, then what was fitted."""
+
+    tile_m: int  # query rows of a prefill CTA
+    decode_tile_m: int  # query rows of a decode CTA; the MMAs run on all of them, used or not
+    tile_n: int  # keys of a KV block at head_dim 128
+    stages: int  # KV blocks of K and of V in shared memory at once
+    persistent: bool  # a prefill CTA takes tile after tile, loading the next during the last
+    pack_prefill: bool  # the query heads of a KV head share prefill tiles
+    split_prefill: bool  # prefill splits the KV range when its CTAs don't fill the SMs
+    split_mha: bool  # decode splits the KV range also where no heads share it
+    pack_copies: int  # more layout copies around a packed decode with several sequences and KV heads
+    extra_kernels: int  # in every call
+    mma_efficiency: float  # sustained share of the tensor peak
+    vector_ops: float  # FP32-pipe instructions per score that the MMAs don't hide
+    cta_waits: float  # DRAM latencies that a CTA waits in prologue and epilogue (page table, Q, first K; O)
+    dram_efficiency: float  # share of the chip's plain read bandwidth
+    sm_bytes_per_clock: float  # that one SM reads from the L2
+    launch_clocks: float  # the kernel's floor in a CUDA graph: gap, set-up, last stores
+    append_waits: float  # DRAM latencies that a one-token CTA of the KV append lives
+    tail: float  # of the longest CTA: SMs idle at the end; 1/2 is the mean of shortest-first hand-out
+    kernel_clocks: float  # each further small kernel in the graph; the combine kernel counts as two
+    combine_reads: float  # L2 latencies in series per split in the combine kernel; 0: all splits at once
+
+
+@dataclass(frozen=True, kw_only=True)
+class PointwiseFit:
+    """Constants of the kernels that only stream bytes (kernels/pointwise.py)."""
+
+    dram_efficiency: float  # share of the chip's plain read bandwidth
+    elements_per_clock: dict[str, float]  # that one SM walks along its rows, by kind
+    start_s: float  # first loads, and the reduction or the last stores
+    launch_s: float  # gap between two kernels of one CUDA graph
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """What kernels reach on the chips of one generation: fitted, apart from the data-sheet facts in `Chip`."""
+
+    gemm: GemmFit
+    attention: AttentionFit
+    pointwise: PointwiseFit
+
+
+# Fitted: on aiconfigurator-core 0.12.0, A100-SXM4-80GB, vLLM 0.14.0 (GEMM; prefill and decode attention), by
+# python validate.py --fit.
+AMPERE_GEMM = GemmFit(
+    tensor_efficiency=0.9606,
+    dram_efficiency=0.8502,
+    dram_ramp_s=2.452e-6,
+    l2_usable=0.8461,
+    step_clocks=76.29,
+    wave_clocks=1330.0,
+    epilogue_bytes_per_clock=11.68,
+    split_k_s=2.765e-6,
+    overlap=4.165,
+    launch_clocks=2909.0,
+)
+AMPERE_ATTENTION = AttentionFit(
+    tile_m=64,  # FlashAttention-2 at head_dim 128: 64 x 128 tiles for paged KV
+    decode_tile_m=64,
+    tile_n=128,
+    stages=1,
+    persistent=False,
+    pack_prefill=False,
+    split_prefill=False,
+    split_mha=False,  # FlashAttention-2 with variable lengths does not
+    pack_copies=3,
+    extra_kernels=0,
+    mma_efficiency=0.9,  # chosen: one head_dim can't tell it from vector_ops; FlashAttention-2's slope over head_dim
+    vector_ops=5.732,
+    cta_waits=4.417,
+    dram_efficiency=0.8742,
+    sm_bytes_per_clock=64.0,  # its port [A100-WP p. 34]
+    launch_clocks=7177.0,
+    append_waits=12.92,
+    tail=0.5617,
+    kernel_clocks=2730.0,
+    combine_reads=3.0,  # its log-sum-exp, its scale, its output
+)
+AMPERE_POINTWISE = PointwiseFit(
+    dram_efficiency=1.0,
+    elements_per_clock={"norm": 1.07, "swiglu": 1.13, "rope": 1.4, "embedding": 0.46, "softmax": 1.07},
+    start_s=1.4e-6,
+    launch_s=1.34e-6,  # back-to-back interval of tiny kernels in a CUDA graph, A100 [GPU-BENCHES, gpu-small-kernels]
+)
+AMPERE = Architecture(gemm=AMPERE_GEMM, attention=AMPERE_ATTENTION, pointwise=AMPERE_POINTWISE)
+# The other architectures: Ampere's constants, what the kernels are instead, and a few refitted ones, on the rows of
+# that GPU (validate.py --fit): L40S for Ada, H100 for Hopper, B200 for Blackwell.
+ADA = Architecture(
+    gemm=replace(AMPERE_GEMM, tensor_efficiency=0.6434, l2_usable=0.6063, dram_efficiency=0.7903),
+    attention=replace(AMPERE_ATTENTION, pack_copies=0, mma_efficiency=0.5802, dram_efficiency=0.8483),
+    pointwise=AMPERE_POINTWISE,
+)
+HOPPER = Architecture(
+    gemm=replace(AMPERE_GEMM, dram_efficiency=0.8844, overlap=12.24),
+    attention=replace(
+        AMPERE_ATTENTION,  # FlashAttention-3: ping-pong hides FP32 work, parallel combine, longest tile first
+        tile_m=128,
+        stages=2,
+        pack_prefill=True,
+        split_prefill=True,
+        split_mha=True,
+        pack_copies=0,
+        extra_kernels=1,
+        vector_ops=0.0,
+        combine_reads=0.0,
+        tail=1 / 6,
+        mma_efficiency=1.0,
+        cta_waits=8.406,
+    ),
+    pointwise=AMPERE_POINTWISE,
+)
+BLACKWELL = Architecture(
+    gemm=replace(
+        AMPERE_GEMM, dram_efficiency=0.8749, epilogue_bytes_per_clock=23.65, tensor_efficiency=0.8339
+    ),
+    attention=replace(
+        AMPERE_ATTENTION,  # trtllm-gen
+        tile_m=128,
+        stages=2,
+        split_mha=True,
+        pack_copies=0,
+        vector_ops=0.0,
+        combine_reads=0.0,
+        tail=1 / 6,
+        dram_efficiency=0.9612,
+        launch_clocks=11950.0 - 2730.0,
+    ),
+    pointwise=AMPERE_POINTWISE,
+)
+ARCHITECTURES = {"ampere": AMPERE, "ada": ADA, "hopper": HOPPER, "blackwell": BLACKWELL}
+
+
+LIMITS = {
+    "_share": (0.01, 1.0),
+    "_latency_s": (1e-10, 1e-3),
+    "_fma_per_clock": (0.0, 1e15),
+}  # of Chip's floats
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,12 +193,19 @@ class Chip:
     fp8_fma_per_clock: float
     fp32_cores_per_sm: int  # CUDA cores, one FMA per clock each
     dram_bytes: int
-    dram_bytes_per_s: float
+    dram_bytes_per_s: float  # data sheet
+    dram_read_share: float  # of it that a plain read of a large array reaches
+    dram_latency_s: float  # of a load that misses the L2
     l2_bytes: int
+    l2_partitions: int  # each keeps its own copy of what its SMs read from the other
     l2_bytes_per_clock: float  # read, whole chip
+    l2_latency_s: float  # of a load that hits the near partition
     shared_bytes_per_sm: int  # of the combined L1/shared memory, what CTAs can allocate
+    shared_bytes_per_clock: float  # per SM
     registers_per_sm: int  # 32-bit
+    ctas_per_sm: int  # at most resident
     tdp_w: float
+    tensor_sustained_share: float  # of the tensor peak, by any GEMM on real data for long: the power limit
 
     def __post_init__(self):
         for field in fields(self):
@@ -51,9 +216,17 @@ class Chip:
             elif field.type is int:
                 check_size(name, value, high=2**60 if name.endswith("_bytes") else 2**24)
             else:
-                check_quantity(name, value, low=0.0 if "_fma_" in name else 1.0, high=1e21)
+                low, high = next(
+                    (limits for suffix, limits in LIMITS.items() if name.endswith(suffix)), (1.0, 1e21)
+                )
+                check_quantity(name, value, low=low, high=high)
+        pick("hardware.architecture", self.architecture, ARCHITECTURES)
         if not self.fp16_fma_per_clock:
             raise InputError("hardware.fp16_fma_per_clock must be above 0")
+
+    @property
+    def fit(self) -> Architecture:
+        return ARCHITECTURES[self.architecture]
 
     @property
     def tensor_cores(self) -> int:
@@ -92,6 +265,11 @@ class Chip:
         return self.fp32_cores * 2 * self.clock_hz
 
     @property
+    def dram_read_bytes_per_s(self) -> float:
+        """What a plain read of a large array reaches: a measured share of the data sheet's bandwidth."""
+        return self.dram_bytes_per_s * self.dram_read_share
+
+    @property
     def l2_bytes_per_s(self) -> float:
         return self.l2_bytes_per_clock * self.clock_hz
 
@@ -113,7 +291,9 @@ def with_tensor_peak(chip: Chip, flops_per_s: float) -> Chip:
 # Sources. [A100-WP] NVIDIA A100 Tensor Core GPU Architecture whitepaper v1.0 (2020). [A100-DS] NVIDIA A100
 # data sheet (2021 and later, 40 and 80 GB). [A100-PB] NVIDIA A100 80GB PCIe product brief PB-10577-001.
 # [H100-WP] NVIDIA H100 Tensor Core GPU Architecture whitepaper v1.04 (2023). [TPU] TechPowerUp GPU database,
-# where NVIDIA prints no figure. Dense rates throughout, never "with sparsity".
+# where NVIDIA prints no figure. [ADA-WP] NVIDIA Ada GPU Architecture whitepaper v2.01. [GPU-BENCHES]
+# microbenchmarks, github.com/te42kyfo/gpu-benches. [MAMF] best achieved GEMM rates,
+# github.com/stas00/ml-engineering/blob/master/compute/accelerator. Dense rates throughout, never "with sparsity".
 
 # fmt: off
 A100_80GB_PCIE = Chip(                    # <- the block to edit
@@ -130,11 +310,18 @@ A100_80GB_PCIE = Chip(                    # <- the block to edit
     fp32_cores_per_sm=64,                 # 6,912 in all; 19.5 TFLOP/s [A100-WP, table 1]
     dram_bytes=80 * GIB,                  # 5 HBM2e stacks of 16 GiB; nvidia-smi shows 81,920 MiB
     dram_bytes_per_s=1935 * GB,           # 10 512-bit controllers at 3.02 Gbit/s a pin [A100-DS]
-    l2_bytes=40 * MIB,                    # two partitions [A100-WP p. 34]
-    l2_bytes_per_clock=5120,              # read [A100-WP, p. 34]
+    dram_read_share=1769 / 2039,          # not measured on this card; as the SXM card's, same HBM2e
+    dram_latency_s=571 / (1410 * MHZ),    # 405 ns, pointer chase [GPU-BENCHES, gpu-latency]
+    l2_bytes=40 * MIB,                    # [A100-WP p. 34]
+    l2_partitions=2,                      # [A100-WP p. 34]
+    l2_bytes_per_clock=5120,              # read [A100-WP p. 34]
+    l2_latency_s=211 / (1410 * MHZ),      # 150 ns, near partition [GPU-BENCHES, gpu-latency]
     shared_bytes_per_sm=164 * KIB,        # of 192 KB combined with L1 [A100-WP p. 33]
+    shared_bytes_per_clock=128,           # 32 banks of 4 bytes [CUDA C++ Programming Guide, cc 8.0]
     registers_per_sm=65536,               # 256 KB [A100-WP, table 4]
+    ctas_per_sm=32,                       # [A100-WP, table 4]
     tdp_w=300.0,                          # [A100-DS]
+    tensor_sustained_share=252.9 / 312,   # [MAMF]
 )
 # fmt: on
 
@@ -144,7 +331,9 @@ A100_80GB_SXM = replace(
     title="NVIDIA A100 80GB SXM4",
     base_clock_hz=1275 * MHZ,  # [TPU]
     dram_bytes_per_s=2039 * GB,  # 3.19 Gbit/s a pin [A100-DS]
+    dram_read_share=1769 / 2039,  # [GPU-BENCHES, gpu-stream]
     tdp_w=400.0,  # [A100-DS]
+    tensor_sustained_share=271.2 / 312,  # [MAMF]
 )
 A100_40GB_PCIE = replace(
     A100_80GB_PCIE,
@@ -153,7 +342,9 @@ A100_40GB_PCIE = replace(
     base_clock_hz=765 * MHZ,  # NVIDIA A100 PCIe 40GB product brief PB-10137-001, table 2
     dram_bytes=40 * GIB,  # 5 HBM2 stacks of 8 GiB; nvidia-smi shows 40,960 MiB
     dram_bytes_per_s=1555 * GB,  # 2.43 Gbit/s a pin [A100-DS]
+    dram_read_share=1490 / 1555,  # measured on the SXM card [GPU-BENCHES, gpu-stream]
     tdp_w=250.0,  # [A100-DS]
+    tensor_sustained_share=0.63,  # 895 to 955 of 1410 MHz under GEMM load (github.com/NVIDIA/cccl, PR 9101)
 )
 A100_40GB_SXM = replace(
     A100_40GB_PCIE,
@@ -161,6 +352,7 @@ A100_40GB_SXM = replace(
     title="NVIDIA A100 40GB SXM4",
     base_clock_hz=1095 * MHZ,  # [TPU]
     tdp_w=400.0,  # [A100-DS]
+    tensor_sustained_share=271.2 / 312,  # not measured on this card; as the 80 GB one, same 400 W [MAMF]
 )
 
 H100_SXM = Chip(
@@ -177,11 +369,92 @@ H100_SXM = Chip(
     fp32_cores_per_sm=128,  # [H100-WP, table 3]
     dram_bytes=80 * GIB,  # 5 HBM3 stacks of 16 GiB
     dram_bytes_per_s=3350 * GB,  # NVIDIA H100 data sheet, "3.35TB/s"
+    dram_read_share=1942 / 2039,  # measured on the PCIe card, of its 2,039 GB/s [GPU-BENCHES, gpu-stream]
+    dram_latency_s=650 / (1755 * MHZ),  # 370 ns, pointer chase on the PCIe card [GPU-BENCHES, gpu-latency]
     l2_bytes=50 * MIB,  # [H100-WP, table 3]
+    l2_partitions=2,  # [H100-WP p. 42 draws two; GPU-BENCHES]
     l2_bytes_per_clock=5120,  # not published for Hopper; taken as the A100's
+    l2_latency_s=265 / (1755 * MHZ),  # 151 ns, near partition, PCIe card [GPU-BENCHES, gpu-latency]
     shared_bytes_per_sm=228 * KIB,  # of 256 KB combined with L1 [H100-WP, table 4]
+    shared_bytes_per_clock=128,  # [CUDA C++ Programming Guide, compute capability 9.0]
     registers_per_sm=65536,  # [H100-WP, table 4]
+    ctas_per_sm=32,  # [H100-WP, table 4]
     tdp_w=700.0,  # NVIDIA H100 data sheet
+    tensor_sustained_share=794.5 / 989,  # [MAMF]
+)
+H200_SXM = replace(
+    H100_SXM,
+    name="h200-sxm",
+    title="NVIDIA H200 141GB SXM5",
+    dram_bytes=141 * 10**9,  # 6 HBM3e stacks; "141GB" in NVIDIA's H200 data sheet
+    dram_bytes_per_s=4800 * GB,  # NVIDIA H200 data sheet, "4.8TB/s"
+    dram_read_share=3888 / 4800,  # [GPU-BENCHES, gpu-l2-cache, large arrays]
+)
+L40S = Chip(
+    name="l40s",
+    title="NVIDIA L40S",
+    architecture="ada",
+    sm_count=142,  # NVIDIA L40S data sheet: 18,176 CUDA cores, 568 tensor cores [ADA-WP, appendix B]
+    clock_hz=2520 * MHZ,  # boost [ADA-WP, appendix B; TPU]
+    base_clock_hz=1110 * MHZ,  # [TPU]
+    tensor_cores_per_sm=4,  # [ADA-WP]
+    fp16_fma_per_clock=128,  # 366 TFLOP/s dense; the data sheet says 362.05
+    int8_fma_per_clock=256,  # twice fp16; data sheet: 733
+    fp8_fma_per_clock=256,  # twice fp16; data sheet: 733
+    fp32_cores_per_sm=128,  # [ADA-WP]
+    dram_bytes=48 * GIB,  # GDDR6; data sheet: 48 GB
+    dram_bytes_per_s=864 * GB,  # NVIDIA L40S data sheet
+    dram_read_share=844 / 864,  # measured on an L40 [GPU-BENCHES, gpu-stream]
+    dram_latency_s=632 / (2490 * MHZ),  # 254 ns, pointer chase on an L40 [GPU-BENCHES, gpu-latency]
+    l2_bytes=96 * MIB,  # [ADA-WP, appendix B: 98,304 KB]
+    l2_partitions=1,  # one level of latency in the pointer chase [GPU-BENCHES, gpu-latency]
+    l2_bytes_per_clock=5120,  # not published for Ada; taken as the A100's
+    l2_latency_s=276 / (2490 * MHZ),  # 111 ns, L40 [GPU-BENCHES, gpu-latency]
+    shared_bytes_per_sm=100 * KIB,  # of 128 KB combined with L1 [CUDA C++ Programming Guide, cc 8.9]
+    shared_bytes_per_clock=128,  # [CUDA C++ Programming Guide, cc 8.9]
+    registers_per_sm=65536,  # [ADA-WP]
+    ctas_per_sm=24,  # [CUDA C++ Programming Guide, cc 8.9]
+    tdp_w=350.0,  # NVIDIA L40S data sheet
+    tensor_sustained_share=0.6434,  # fitted, as tensor_efficiency of ADA: its GEMM rows are power-limited already
+)
+B200_SXM = Chip(
+    name="b200-sxm",
+    title="NVIDIA B200 180GB SXM",
+    architecture="blackwell",
+    sm_count=148,  # CUDA device query of a B200; NVIDIA prints no figure
+    clock_hz=1850 * MHZ,  # at which 148 SMs give the data sheet's 2.25 PFLOP/s dense
+    base_clock_hz=1665 * MHZ,  # [TPU]
+    tensor_cores_per_sm=4,  # fifth generation
+    fp16_fma_per_clock=1024,  # 2.24 PFLOP/s dense; NVIDIA Blackwell data sheet: 2.25
+    int8_fma_per_clock=2048,  # data sheet: 4.5 dense
+    fp8_fma_per_clock=2048,  # data sheet: 4.5 dense
+    fp32_cores_per_sm=128,  # 75 TFLOP/s in the data sheet
+    dram_bytes=180 * 10**9,  # 8 HBM3e stacks; data sheet: 180 GB usable
+    dram_bytes_per_s=7700 * GB,  # NVIDIA HGX B200 data sheet, "7.7TB/s" a GPU
+    dram_read_share=0.95,  # not measured; as the H100's
+    dram_latency_s=650 / (1755 * MHZ),  # not published; taken as the H100's
+    l2_bytes=126 * MIB,  # CUDA device query of a B200
+    l2_partitions=2,  # one a die
+    l2_bytes_per_clock=10240,  # not published; taken as twice the H100's, for two dies
+    l2_latency_s=265 / (1755 * MHZ),  # not published; taken as the H100's
+    shared_bytes_per_sm=228 * KIB,  # [CUDA C++ Programming Guide, cc 10.0]
+    shared_bytes_per_clock=128,  # [CUDA C++ Programming Guide, cc 10.0]
+    registers_per_sm=65536,  # [CUDA C++ Programming Guide, cc 10.0]
+    ctas_per_sm=32,  # [CUDA C++ Programming Guide, cc 10.0]
+    tdp_w=1000.0,  # NVIDIA HGX B200 data sheet
+    tensor_sustained_share=1745 / 2250,  # [MAMF]
 )
 
-CHIPS = {chip.name: chip for chip in (A100_80GB_PCIE, A100_80GB_SXM, A100_40GB_PCIE, A100_40GB_SXM, H100_SXM)}
+CHIPS = {
+    chip.name: chip
+    for chip in (
+        A100_80GB_PCIE,
+        A100_80GB_SXM,
+        A100_40GB_PCIE,
+        A100_40GB_SXM,
+        H100_SXM,
+        H200_SXM,
+        L40S,
+        B200_SXM,
+    )
+}

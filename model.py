@@ -89,7 +89,44 @@ LLAMA3_8B = Model(  # source: meta-llama/Meta-Llama-3-8B, config.json on the Hug
     max_positions=8192,
 )
 
-MODELS = {model.name: model for model in (LLAMA3_8B,)}
+LLAMA2_7B = Model(  # source: meta-llama/Llama-2-7b-hf, config.json
+    name="llama2-7b",
+    title="Llama-2-7B",
+    layers=32,
+    hidden=4096,
+    heads=32,
+    kv_heads=32,
+    head_dim=128,
+    intermediate=11008,
+    vocab=32000,
+    max_positions=4096,
+)
+LLAMA2_13B = Model(  # source: meta-llama/Llama-2-13b-hf, config.json
+    name="llama2-13b",
+    title="Llama-2-13B",
+    layers=40,
+    hidden=5120,
+    heads=40,
+    kv_heads=40,
+    head_dim=128,
+    intermediate=13824,
+    vocab=32000,
+    max_positions=4096,
+)
+MISTRAL_7B = Model(  # source: mistralai/Mistral-7B-v0.1, config.json (its 4,096-token window not modelled)
+    name="mistral-7b",
+    title="Mistral-7B",
+    layers=32,
+    hidden=4096,
+    heads=32,
+    kv_heads=8,
+    head_dim=128,
+    intermediate=14336,
+    vocab=32000,
+    max_positions=32768,
+)
+
+MODELS = {model.name: model for model in (LLAMA3_8B, LLAMA2_7B, LLAMA2_13B, MISTRAL_7B)}
 
 
 def forward(

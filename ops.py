@@ -118,6 +118,8 @@ def attention(
             "heads": heads,
             "kv_heads": kv_heads,
             "head_dim": head_dim,
+            "kv_elem_bytes": elem_bytes,
+            "io_elem_bytes": elem_bytes,
         },
     )
 
@@ -310,3 +312,8 @@ def sample(name: str, *, sequences: Number, vocab: int, dtype: str, elem_bytes: 
         out_bytes=TOKEN_ID_BYTES * sequences,
         dims={"rows": sequences, "width": vocab},
     )
+
+
+def host() -> Op:
+    """The engine's work on the CPU between passes, so that a pass is the sum of its entries. No FLOPs, no bytes."""
+    return Op(name="host", kind="host", unit="host", dtype="", flops=0, dims={})

@@ -72,13 +72,14 @@ def _card(est, overrides) -> list[str]:
             f"{peak / 1e12:.4g} TFLOP/s tensor, {chip.vector_flops_per_s / 1e12:.3g} TFLOP/s FP32, "
             f"{bandwidth / 1e9:,.0f} GB/s DRAM; ridge point {peak / bandwidth:.0f} FLOP/B"
         )
-    lines.append(METHOD_LINES[case.method])
+    lines.append(METHOD_LINES[case.method].format(runtime=case.runtime))
     if overrides:
         lines.append("what-if: " + ", ".join(f"{name} = {value}" for name, value in overrides.items()))
     return lines
 
 
 METHOD_LINES = {
+    "cycle": "method: cycle, the expectation, as run by {runtime}",
     "roofline": "method: roofline, a bound: real GPUs take 1.3 to 1.9 times as long",
     "seed": "method: seed, the earlier estimator's accounting on its own constants (seed.py; see --compare)",
 }
@@ -121,7 +122,7 @@ def _phases(est) -> list[str]:
                 f"{kernel.time_s / phase_s:.1%}",
                 si(kernel.flops / phase.steps, "FLOP"),
                 si(kernel.bytes / phase.steps, "B"),
-                f"{kernel.flops / kernel.bytes:.3g}",
+                f"{kernel.flops / kernel.bytes:.3g}" if kernel.kind != "host" else "",
                 kernel.bound,
             )
             for kernel in phase.kernels

@@ -26,6 +26,13 @@ def roofline_s(op, chip):
     return np.maximum(compute_s(op, chip), memory_s(op, chip))
 
 
+def roofline_causes(op, chip) -> dict[str, np.ndarray]:
+    """roofline_s by what binds: {"tensor" or "vector": seconds, "dram": seconds}, one of them 0."""
+    compute, memory = compute_s(op, chip), memory_s(op, chip)
+    compute_bound = compute >= memory
+    return {op.unit: compute * compute_bound, "dram": memory * (1 - compute_bound)}
+
+
 def ridge_point_flops_per_byte(chip, dtype: str) -> float:
     """Arithmetic intensity at which the tensor cores, not DRAM, become the limit.
     Source: peak FLOP/s over DRAM byte/s; 311.9e12 / 1.935e12 = 161 on the A100 80GB PCIe.

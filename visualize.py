@@ -13,6 +13,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from adjustText import adjust_text
 
+from cycles import BOUNDS
 from estimator import Estimate, Phase, estimate, guarded, parse
 from inputs import InputError
 from roofline import ridge_point_flops_per_byte
@@ -25,8 +26,12 @@ LABEL_SHARE = 0.01  # of a phase's time, below which a kernel stays unlabelled
 
 def bound_share(phase: Phase) -> tuple[str, float]:
     """What binds most of the phase's time, and its share: ("memory", 0.98)."""
-    compute = phase.total("compute_bound_s") / phase.total("time_s")
-    return ("compute", compute) if compute >= 0.5 else ("memory", 1 - compute)
+    causes, total_s = phase.causes(), phase.total("time_s")
+    shares = {
+        bound: sum(causes.get(cause, 0.0) for cause in names) / total_s for bound, names in BOUNDS.items()
+    }
+    bound = max(shares, key=shares.get)
+    return bound, shares[bound]
 
 
 def finding(est: Estimate) -> str:

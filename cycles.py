@@ -1,0 +1,117 @@
+"""The expectation: what a good kernel takes on this chip, by cause. Dispatches each `Op` to its kernel model.
+
+Reads the `Op`, `Chip` and `Runtime` records. Whatever the sizes, cycle_s >= roofline_s.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+
+from kernels.attention import decode_attention, kv_append, prefill_attention
+from kernels.gemm import gemm, usable_l2_bytes
+from kernels.pointwise import pointwise
+from ops import Number, Op, host
+
+# What time is spent on, by what would have to be better for it to shrink.
+BOUNDS = {
+    "compute": ("tensor", "tensor_overhead", "vector", "softmax", "shared"),
+    "memory": ("dram", "l2"),
+    "latency": ("wave_tail", "epilogue", "latency", "launch", "host"),
+}
+CAUSES = {
+    "tensor": "tensor cores at their peak rate",
+    "tensor_overhead": "tensor cores: padding, issue gaps, sustained clock",
+    "vector": "CUDA cores",
+    "softmax": "softmax that the tensor cores' work does not hide",
+    "shared": "shared-memory bandwidth",
+    "dram": "DRAM bandwidth",
+    "l2": "L2 bandwidth",
+    "wave_tail": "SMs idle in the last wave of CTAs",
+    "epilogue": "writing results that the main loop does not hide",
+    "latency": "pipeline fill, dependent loads",
+    "launch": "gaps between kernels, kernel start and end",
+    "host": "the engine on the CPU",
+}
+
+
+def cycle_causes(op: Op, chip, fit=None, *, weights_resident: float = 0.0) -> dict[str, Number]:
+    """Seconds of one launch of `op` by cause; they add up to cycle_s. Raises KeyError for an unknown kind.
+
+    fit: an Architecture's constants, by default the chip's. weights_resident: the part of its weights that the
+    kernel finds in the L2 instead of DRAM.
+    """
+    return KERNELS[op.kind](op, chip, fit or chip.fit, weights_resident)
+
+
+def cycle_s(op: Op, chip) -> Number:
+    """Seconds of one launch of `op`. Shape: that of the op's sizes."""
+    return sum(cycle_causes(op, chip).values())
+
+
+def _gemm(op, chip, fit, weights_resident):
+    return gemm(op, chip, fit.gemm, weights_resident=weights_resident)
+
+
+def _attention(op, chip, fit, _):
+    one_query = np.ndim(op.dims["q_len"]) == 0 and op.dims["q_len"] == 1
+    return (decode_attention if one_query else prefill_attention)(op, chip, fit.attention)
+
+
+def _kv_append(op, chip, fit, _):
+    return kv_append(op, chip, fit.attention)
+
+
+def _pointwise(op, chip, fit, _):
+    return pointwise(op, chip, fit.pointwise)
+
+
+KERNELS = {"gemm": _gemm, "attention": _attention, "kv_write": _kv_append}
+KERNELS |= dict.fromkeys(("norm", "rope", "swiglu", "residual", "embedding", "softmax", "sample"), _pointwise)
+
+
+def sustained(chip):
+    """The chip's constants with MMA rates that hold: benchmarks of one kernel run at boost clock and often on
+    zeros, a model's pass at the clock that the power limit leaves for real data.
+    """
+    fit, share = chip.fit, chip.tensor_sustained_share
+    return replace(
+        fit,
+        gemm=replace(fit.gemm, tensor_efficiency=min(fit.gemm.tensor_efficiency, share)),
+        attention=replace(fit.attention, mma_efficiency=min(fit.attention.mma_efficiency, share)),
+    )
+
+
+def cycle_pass(ops: list[Op], chip, runtime, *, batch: Number, decode: bool, l2_persistent: bool = False):
+    """[(op, causes), ...] of one pass as `runtime` runs it, the host last.
+
+    The host launches ahead of the GPU, so it shows only where its launches take longer than the kernels, and
+    for what it does between passes.
+    """
+    fit = sustained(chip)
+    if decode and runtime.attention:
+        fit = replace(fit, attention=replace(fit.attention, **runtime.attention))
+    weights_resident = 0.0
+    if l2_persistent:  # the L2 holds this part of what a pass reads
+        weights_bytes = sum(op.count * op.weight_bytes for op in ops if op.kind == "gemm")
+        weights_resident = min(1.0, usable_l2_bytes(chip, fit.gemm) / weights_bytes)
+    timed = []
+    for op in ops:
+        causes = cycle_causes(op, chip, fit, weights_resident=weights_resident)
+        if op.kind == "attention" and decode and runtime.kv_copies:
+            copied = runtime.kv_copies * op.kv_bytes * op.dims["heads"] / op.dims["kv_heads"]
+            causes["dram"] = causes["dram"] + copied / chip.dram_read_bytes_per_s
+        elif KERNELS[op.kind] is _pointwise:
+            causes = {cause: seconds * runtime.pointwise_passes for cause, seconds in causes.items()}
+        if not runtime.gaps:
+            del causes["launch"]
+        elif decode and op.kind in runtime.fused_into_attention:
+            causes = {"dram": causes["dram"]}
+        timed.append((op, causes))
+    if not runtime.gaps:
+        return timed
+    gpu_s = sum(op.count * sum(causes.values()) for op, causes in timed)
+    launches = 0 if decode and runtime.graph_decode else sum(op.count for op in ops)
+    pass_s = np.maximum(gpu_s, launches * runtime.host_launch_s) + runtime.step_s + batch * runtime.sequence_s
+    if not decode:
+        pass_s = np.maximum(pass_s, runtime.prefill_floor_s)
+    return [*timed, (host(), {"host": pass_s - gpu_s})]

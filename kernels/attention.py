@@ -1,0 +1,203 @@
+"""Attention: prefill (FlashAttention tiles), decode (split-KV flash-decoding), and the KV append before them.
+
+Closed form and vectorised: the sizes broadcast, nothing loops over shapes. A call takes
+    launch + max(compute, memory) + combine
+where compute is the busiest SM's: KV blocks of MMAs with the softmax that they don't hide, prologues and epilogues,
+the ragged end; and memory the slower of DRAM and L2. Sources: FlashAttention-2 (arXiv:2307.08691) for the tiling, the
+causal skip and the split rule; FlashAttention-3 (arXiv:2407.08608, section 3.1) for softmax competing with the MMAs;
+Flash-Decoding (crfm.stanford.edu/2023/10/12/flashdecoding.html) for split-KV and its combine kernel; Graham, SIAM J.
+Appl. Math. 17 (1969) for the list-scheduling bound behind the tail.
+"""
+
+import numpy as np
+
+# Parts into which the KV range may be split; FlashAttention-2 and 3 stop at 128.
+SPLITS = np.array([1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128], dtype=float)
+EXP_PER_CLOCK = (
+    16  # exp2 per clock and SM [CUDA C++ Programming Guide, arithmetic instructions, cc 8.0 to 10.0]
+)
+THREADS_PER_SM = 2048  # [CUDA C++ Programming Guide, cc 8.0, 9.0, 10.0]
+PARTIAL_BYTES = 4  # of a split's partial output, fp32
+TILE_ELEM_BYTES = 2  # of an element of the tiles in shared memory, fp16 or bf16
+
+
+def prefill_attention(op, chip, fit) -> dict[str, np.ndarray]:
+    """Seconds by cause of one causal call: q_len new tokens of each sequence, which end a context of kv_len."""
+    b, q, kv, h, k, d, kv_bytes, io_bytes = _columns(op)
+    group = h / k if fit.pack_prefill else 1.0  # query heads in a tile: it then spans tile_m / group queries
+    keys = _block_keys(d, fit)
+    blocks, longest, tiles = _causal_blocks(q, kv, fit.tile_m / group, keys)
+    ctas, blocks = b * h / group * tiles, b * h / group * blocks
+    splits = SPLITS if fit.split_prefill else SPLITS[:1]
+    mma, softmax = _block_clocks(fit.tile_m, keys, d, op.dtype, chip, fit)
+    sm_hz, per_sm = chip.sm_count * chip.clock_hz, _ctas_per_sm(fit.tile_m, keys, d, chip, fit)
+    # Throughput, all SMs busy. CTAs on one SM hide each other's prologue and epilogue; a persistent one its own.
+    cta_s = fit.cta_waits * chip.dram_latency_s
+    mma_s, softmax_s = blocks * mma / sm_hz, blocks * softmax / sm_hz
+    ends_s = 0.0 if fit.persistent else splits * ctas * cta_s / (chip.sm_count * per_sm)
+    # The longest CTA by itself: its blocks in series, each waiting for its K and then its V.
+    chain_s = np.ceil(longest / splits) * ((mma + softmax) / chip.clock_hz + 2 * chip.l2_latency_s) + cta_s
+    compute_s = np.maximum(chain_s, mma_s + softmax_s + ends_s + fit.tail * chain_s)
+    # q, k, v and out go through DRAM once; every tile reads its K and V again from the L2.
+    dram_rate = chip.dram_read_bytes_per_s * fit.dram_efficiency
+    dram_s = (2 * b * q * h * d * io_bytes + 2 * b * k * d * kv * kv_bytes) / dram_rate
+    l2_s = blocks * 2 * keys * d * kv_bytes / _l2_rate(chip, fit)
+    memory_s = np.maximum(dram_s, l2_s)
+    combine_s = _combine_s(splits, b * q * h * d, chip, fit)
+    pick = _fastest(np.maximum(compute_s, memory_s) + combine_s)
+    ideal_s = np.asarray(op.flops / chip.tensor_flops_per_s(op.dtype))
+    compute = _in_order(
+        pick(compute_s),
+        tensor=ideal_s,
+        tensor_overhead=pick(mma_s) - ideal_s,
+        softmax=pick(softmax_s),
+        epilogue=pick(ends_s),
+    )
+    launch_s = (fit.launch_clocks + fit.extra_kernels * fit.kernel_clocks) / chip.clock_hz
+    return _answer(pick, compute_s, compute, dram_s, l2_s) | {
+        "latency": compute["latency"] * pick(compute_s >= memory_s) + pick(combine_s),
+        "launch": np.full_like(ideal_s, launch_s),
+    }
+
+
+def decode_attention(op, chip, fit) -> dict[str, np.ndarray]:
+    """Seconds by cause of one call with q_len (1, or a few) new tokens of each sequence against kv_len keys."""
+    b, q, kv, h, k, d, kv_bytes, io_bytes = _columns(op)
+    keys, group = _block_keys(d, fit), h / k
+    tiles = np.ceil(group * q / fit.decode_tile_m)  # of a KV head: one, if its query heads fit in it
+    whole_ctas = b * k * tiles
+    per_sm = _ctas_per_sm(fit.decode_tile_m, keys, d, chip, fit)
+    sm_hz, slots = chip.sm_count * chip.clock_hz, chip.sm_count * per_sm
+    # FlashAttention-2's rule: CTAs for 80 % of the slots are enough without splitting.
+    may_split = (whole_ctas < 0.8 * slots) & (fit.split_mha | (group > 1))
+    splits = np.where(may_split, SPLITS, 1.0)
+    ctas = whole_ctas * splits
+    mma, softmax = _block_clocks(fit.decode_tile_m, keys, d, op.dtype, chip, fit)
+    blocks = np.ceil(np.ceil(kv / keys) / splits)  # of the longest CTA
+    # Waves of CTAs. Those on one SM share its pipes: two take twice as long but wait at the same time.
+    ends_s = fit.cta_waits * chip.dram_latency_s / per_sm
+    cta_s = blocks * (mma + softmax) / chip.clock_hz + ends_s
+    wait_s = blocks * 2 * chip.l2_latency_s
+    compute_s = np.ceil(ctas / chip.sm_count) * cta_s + wait_s
+    dram_rate = chip.dram_read_bytes_per_s * fit.dram_efficiency
+    io, kv_read = 2 * b * q * h * d * io_bytes, 2 * b * k * kv * d * kv_bytes
+    tail_s = np.where(ctas > slots, fit.tail * (cta_s + wait_s), 0.0)
+    dram_s = (io + kv_read) / dram_rate
+    l2_s = (io + kv_read * tiles) / _l2_rate(chip, fit)  # every tile reads its K and V
+    memory_s = np.maximum(dram_s, l2_s) + tail_s
+    combine_s = _combine_s(splits, b * q * h * d, chip, fit)
+    pick = _fastest(np.maximum(compute_s, memory_s) + combine_s)
+    # Packing a group into a tile copies the output; with several sequences and KV heads, q and more.
+    copies = np.where(group > 1, 1 + fit.pack_copies * ((b > 1) & (k > 1)), 0.0) * (fit.pack_copies > 0)
+    ideal_s = np.asarray(op.flops / chip.tensor_flops_per_s(op.dtype))
+    compute = _in_order(
+        pick(compute_s),
+        tensor=ideal_s,
+        tensor_overhead=pick(ctas * blocks * mma / sm_hz) - ideal_s,
+        softmax=pick(ctas * blocks * softmax / sm_hz),
+        epilogue=pick(ctas * ends_s / chip.sm_count),
+        latency=pick(wait_s),
+    )
+    causes = _answer(pick, compute_s, compute, dram_s, l2_s, tail_s)
+    compute_bound = pick(compute_s >= memory_s)
+    return causes | {
+        "dram": causes["dram"] + pick(copies * io / dram_rate),
+        "latency": compute["latency"] * compute_bound + pick(combine_s),
+        "launch": pick(
+            (fit.launch_clocks + (fit.extra_kernels + copies) * fit.kernel_clocks) / chip.clock_hz
+        ),
+    }
+
+
+def kv_append(op, chip, fit) -> dict[str, np.ndarray]:
+    """Seconds by cause of the kernel that writes new K and V to the cache: DRAM, or what its CTAs wait beyond that.
+    One CTA a token with a thread an element, 512 at most; the threads of an SM bound the tokens in flight.
+    """
+    dram_s = op.bytes / (chip.dram_read_bytes_per_s * fit.dram_efficiency)
+    threads = np.minimum(op.dims["width"] / 2, 512)
+    waves = op.dims["rows"] * threads / (THREADS_PER_SM * chip.sm_count)
+    wait_s = np.maximum(waves * fit.append_waits * chip.dram_latency_s - dram_s, 0.0)
+    return {"dram": dram_s, "latency": wait_s, "launch": fit.kernel_clocks / chip.clock_hz + 0.0 * dram_s}
+
+
+def _columns(op) -> list[np.ndarray]:
+    """The sizes as float arrays that broadcast, with a last axis for the split candidates."""
+    names = ("batch", "q_len", "kv_len", "heads", "kv_heads", "head_dim", "kv_elem_bytes", "io_elem_bytes")
+    return [np.asarray(op.dims[name], dtype=float)[..., None] for name in names]
+
+
+def _block_keys(head_dim, fit):
+    """Keys of a KV block: a fixed number of bytes of shared memory, so fewer for a larger head."""
+    return 2.0 ** np.floor(np.log2(fit.tile_n * 128 / head_dim))
+
+
+def _ctas_per_sm(rows, keys, head_dim, chip, fit):
+    shared_bytes = TILE_ELEM_BYTES * head_dim * (rows + 2 * fit.stages * keys)  # Q, and stages of K and V
+    return np.maximum(np.floor(chip.shared_bytes_per_sm / shared_bytes), 1.0)
+
+
+def _block_clocks(rows, keys, head_dim, dtype, chip, fit):
+    """SM clocks that a KV block costs: (its MMAs at the sustained rate, softmax that they don't hide)."""
+    mma = (
+        2
+        * rows
+        * keys
+        * head_dim
+        / (chip.tensor_cores_per_sm * chip.fma_per_clock(dtype) * fit.mma_efficiency)
+    )
+    return mma, rows * keys * (1 / EXP_PER_CLOCK + fit.vector_ops / chip.fp32_cores_per_sm)
+
+
+def _causal_blocks(q_len, kv_len, rows, keys):
+    """(KV blocks that all query tiles of a head visit, those of the longest tile, query tiles).
+    Tile j (from the start of the context) visits ceil(j * rows / keys) blocks: an exact sum for whole ratios.
+    """
+    ends, tiles = np.ceil(kv_len / rows), np.ceil(q_len / rows)
+    ratio = np.maximum(keys / rows, 1.0)  # query tiles per KV block
+    per = np.maximum(rows / keys, 1.0)  # KV blocks per query tile, where tiles are the taller
+
+    def up_to(tile):
+        whole = np.floor(tile / ratio)
+        return per * (ratio * whole * (whole + 1) / 2 + (tile - ratio * whole) * (whole + 1))
+
+    return up_to(ends) - up_to(ends - tiles), per * np.ceil(ends / ratio), tiles
+
+
+def _l2_rate(chip, fit) -> float:
+    """Bytes per second from the L2: its own limit, or that of all SMs together."""
+    return min(chip.l2_bytes_per_s, chip.sm_count * fit.sm_bytes_per_clock * chip.clock_hz)
+
+
+def _combine_s(splits, out_elements, chip, fit):
+    """The kernel that merges the splits: two launches' worth, a walk over the splits, partials written and read."""
+    walk_s = 2 * fit.kernel_clocks / chip.clock_hz + splits * fit.combine_reads * chip.l2_latency_s
+    partial_bytes = 2 * splits * PARTIAL_BYTES * out_elements
+    return np.where(
+        splits > 1, walk_s + partial_bytes / (chip.dram_read_bytes_per_s * fit.dram_efficiency), 0.0
+    )
+
+
+def _fastest(seconds):
+    """A function that takes from an array its value at the fastest split."""
+    best = np.argmin(seconds, axis=-1)[..., None]
+    return lambda x: np.take_along_axis(np.broadcast_to(x, seconds.shape), best, axis=-1)[..., 0]
+
+
+def _in_order(total_s, **parts) -> dict[str, np.ndarray]:
+    """Parts in order until total_s is used up; what is left over is wave_tail. Adds up exactly."""
+    out, left = {"latency": 0.0 * total_s}, total_s
+    for name, seconds in parts.items():
+        out[name] = np.clip(seconds, 0.0, left)
+        left = left - out[name]
+    return out | {"wave_tail": left}
+
+
+def _answer(pick, compute_s, compute, dram_s, l2_s, tail_s=0.0) -> dict[str, np.ndarray]:
+    """The causes of whichever side binds."""
+    memory_bound = pick(compute_s < np.maximum(dram_s, l2_s) + tail_s)
+    causes = {name: seconds * ~memory_bound for name, seconds in compute.items() if name != "latency"}
+    by_dram = pick(dram_s >= l2_s)
+    causes["dram"] = pick(dram_s) * (memory_bound & by_dram)
+    causes["l2"] = pick(l2_s) * (memory_bound & ~by_dram)
+    causes["wave_tail"] = causes["wave_tail"] + pick(tail_s + 0.0 * compute_s) * memory_bound
+    return causes

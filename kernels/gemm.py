@@ -1,0 +1,189 @@
+"""One dense matrix product y[m, n] = x[m, k] @ W[k, n] (or `batch` of them in one launch), by cause.
+
+A tensor-core GEMM cuts y into tiles; a thread block (CTA) makes one tile, walking k in steps through a pipeline of
+stages in shared memory. The library chooses the tile, and how many CTAs share one tile's k range (split-K); we take
+the fastest candidate. For each candidate
+    on-chip = start of waves + main loop of the busiest SM + epilogue + split-K reduction   (one after another)
+    total   = launch + p-norm(on-chip, L2 traffic, DRAM traffic)                            (overlapped, imperfectly)
+Every term is non-decreasing in m, n, k and non-increasing in clock, SM count, L2 and DRAM bandwidth; so are the
+p-norm and the minimum over candidates. A p-norm is never below its largest term, hence never below the roofline.
+"""
+
+from functools import lru_cache
+
+import numpy as np
+
+# Rows, columns, k-step, stages, rows and columns of a warp tile, warps, SMs that work as a pair (stacked along m; each
+# loads and reads its half of the shared B panel). A warp tile is what one issuer of MMAs reads from shared memory at
+# once: of a warp on Ampere, of a warpgroup (wgmma) on Hopper, of the whole SM (UMMA) on Blackwell.
+AMPERE_TILES = (  # cuBLAS kernels ampere_bf16_s16816gemm_..._{256x128,128x128,64x64}_..._stages_{32x3,32x5,64x5}
+    (256, 128, 32, 3, 64, 64, 8, 1),
+    (128, 128, 32, 5, 64, 64, 4, 1),
+    (64, 64, 64, 5, 32, 32, 4, 1),
+)
+TILES = {
+    "ampere": AMPERE_TILES,
+    "ada": AMPERE_TILES,  # no wgmma: cuBLAS runs the sm80 kernels
+    "hopper": (  # CUTLASS sm90: a producer warpgroup, one or two consumer warpgroups of 64 rows each
+        (128, 256, 64, 4, 64, 256, 12, 1),
+        (128, 128, 64, 4, 64, 128, 12, 1),
+        (64, 128, 64, 4, 64, 128, 8, 1),
+        (64, 64, 64, 6, 64, 64, 8, 1),
+    ),
+    "blackwell": (  # CUTLASS sm100: accumulators in tensor memory; tiles of one SM and of a pair
+        (128, 256, 64, 4, 128, 256, 6, 2),
+        (128, 192, 64, 4, 128, 192, 6, 2),
+        (128, 128, 64, 5, 128, 128, 6, 2),
+        (128, 128, 64, 5, 128, 128, 6, 1),
+        (128, 64, 64, 6, 128, 64, 6, 1),
+        (64, 64, 64, 8, 64, 64, 6, 1),
+    ),
+}
+SPLITS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)  # CTAs that may share one tile's k range
+# Persistent CTAs whose loads (TMA), MMAs and stores are issued by different warps: barriers stay off the MMA's path, a
+# tile is stored while the next is multiplied, and loads don't pass through registers.
+SPECIALISED = {"hopper", "blackwell"}
+PORT_BYTES_PER_CLOCK = {
+    "ampere": 64,
+    "ada": 64,
+    "hopper": 64,
+    "blackwell": 128,
+}  # L2 to one SM [A100-WP, p. 34];
+# 128 on Blackwell, since the L2 bandwidth measured on a B200 is more than 64 a clock and SM
+REDUCE_BYTES = 8  # of an element and split: an fp32 partial sum written and read
+
+
+def gemm(op, chip, fit, *, resident=0.0, weights_resident=0.0) -> dict[str, np.ndarray]:
+    """Seconds by cause of one launch of `op` (dims m, n, k and maybe batch), broadcasting.
+
+    resident: the part of all operands that is in the L2 already, as in a benchmark that repeats one product (see
+    resident_fraction); weights_resident: the same for the weights alone. With both 0, as in a model's run, the time
+    is never below the roofline.
+    """
+    m, n, k, batch, resident = np.broadcast_arrays(
+        *(
+            np.asarray(x, dtype=float)
+            for x in (op.dims["m"], op.dims["n"], op.dims["k"], op.dims.get("batch", 1), resident)
+        )
+    )
+    rates = (chip, fit, chip.fma_per_clock(op.dtype) * chip.tensor_cores_per_sm, weights_resident)
+    candidates = _candidates(
+        chip.architecture, chip.shared_bytes_per_sm, chip.registers_per_sm, chip.ctas_per_sm
+    )
+    every = _parts(candidates, *(x[..., None] for x in (m, n, k, batch, resident)), *rates)
+    best = np.argmin(every["total"], axis=-1)
+    parts = _parts(candidates[:, best], m, n, k, batch, resident, *rates)
+    ideal_s = m * n * k * batch / (chip.sm_count * rates[2] * chip.clock_hz)
+    return _by_cause(parts, ideal_s, chip, fit)
+
+
+@lru_cache(maxsize=64)
+def _candidates(architecture, shared_bytes_per_sm, registers_per_sm, ctas_per_sm) -> np.ndarray:
+    """[9, tiles x splits]: rows, columns, k-step, stages, warp rows, warp columns, pair, CTAs per SM, split."""
+    table = np.array([(*tile, split) for tile in TILES[architecture] for split in SPLITS], dtype=float)
+    rows, columns, k_step, stages, warp_rows, warp_columns, warps, pair, split = table.T
+    shared_bytes = stages * (rows + columns / pair) * k_step * 2 + 1024  # of 2-byte operands, and barriers
+    registers = (
+        32 * warps * np.minimum(255, rows * columns / (32 * warps) + 90)
+    )  # accumulators; fragments, addresses
+    per_sm = np.minimum(shared_bytes_per_sm // shared_bytes, registers_per_sm // registers)
+    per_sm = np.maximum(np.minimum(per_sm, ctas_per_sm), 1)
+    return np.array((rows, columns, k_step, stages, warp_rows, warp_columns, pair, per_sm, split))
+
+
+def _parts(candidates, m, n, k, batch, resident, chip, fit, fma_per_clock, weights_resident) -> dict:
+    """Seconds (and a few clocks) of each part for the given candidates, all broadcast; "total" is without launch."""
+    rows, columns, k_step, stages, warp_rows, warp_columns, pair, per_sm, split = candidates
+    clock, specialised = chip.clock_hz, chip.architecture in SPECIALISED
+    tiles_m, tiles_n = np.ceil(m / (rows * pair)), np.ceil(n / columns)
+    ctas = tiles_m * pair * tiles_n * split * batch
+    steps = np.ceil(np.ceil(k / k_step) / split)
+    real_rows, real_columns = np.minimum(m, rows), np.minimum(n, columns)  # loads and stores skip the padding
+
+    # Clocks of one k-step of one CTA: MMAs (on the padding too), shared memory, the SM's port to the L2.
+    mma = rows * columns * k_step / (fma_per_clock * fit.tensor_efficiency)
+    panel_bytes = 2 * (real_rows + real_columns / pair) * k_step
+    read_bytes = (
+        2 * rows * columns * k_step * (1 / warp_columns + 1 / (pair * warp_rows))
+    )  # by every warp tile
+    shared = (read_bytes + (0 if specialised else panel_bytes)) / chip.shared_bytes_per_clock
+    port = panel_bytes / PORT_BYTES_PER_CLOCK[chip.architecture]
+    busy = np.maximum(np.maximum(shared, port), mma)
+    # A CTA alone on its SM also waits at barriers, and for loads: stages - 1 steps are in flight (Little's law).
+    load_s = chip.dram_latency_s * (1 - resident) + chip.l2_latency_s * resident
+    alone = np.maximum(busy + (0 if specialised else fit.step_clocks), load_s * clock / (stages - 1))
+
+    # Waves. The first CTAs spread over the SMs one each; those of a partial last wave start where slots fall free,
+    # and the slots of one SM fall free together: so a partial wave lasts about as long as a full one.
+    full = np.floor(ctas / (chip.sm_count * per_sm))
+    rest = ctas - full * chip.sm_count * per_sm
+    last = np.where(full > 0, np.minimum(rest, per_sm), np.ceil(rest / chip.sm_count))
+    deepest = full * per_sm + last  # CTAs of the busiest SM
+    loop_full = steps * np.maximum(per_sm * busy, alone)
+    loop_last = steps * np.maximum(last * busy, alone) * (last > 0)
+    loop_s = (full * loop_full + loop_last) / clock
+    store = 2 * real_rows * real_columns / fit.epilogue_bytes_per_clock  # clocks of one tile
+    if specialised:  # one start and one store show; the other stores only where they outlast the main loop
+        start_s = fit.wave_clocks / clock
+        behind = full * np.maximum(loop_full, per_sm * store) + np.maximum(loop_last, last * store)
+        store_s = behind / clock - loop_s + store / clock
+    else:
+        start_s, store_s = (full + (last > 0)) * fit.wave_clocks / clock, deepest * store / clock
+
+    a_bytes, b_bytes, c_bytes = 2 * m * k * batch, 2 * k * n * batch, 2 * m * n * batch
+    reduce_s = (split > 1) * (fit.split_k_s + split * m * n * batch * REDUCE_BYTES / chip.l2_bytes_per_s)
+    l2_s = (a_bytes * tiles_n + b_bytes * tiles_m + c_bytes) / chip.l2_bytes_per_s
+    dram_bytes = a_bytes + b_bytes * (1 - weights_resident) + c_bytes
+    dram_s = (1 - resident) * (
+        dram_bytes / (chip.dram_read_bytes_per_s * fit.dram_efficiency) + fit.dram_ramp_s
+    )
+    on_chip_s = start_s + loop_s + store_s + reduce_s
+    largest = np.maximum(np.maximum(on_chip_s, l2_s), dram_s)
+    weights = {
+        "on_chip": (on_chip_s / largest) ** fit.overlap,
+        "l2": (l2_s / largest) ** fit.overlap,
+        "dram": (dram_s / largest) ** fit.overlap,
+    }
+    return {
+        "total": largest * sum(weights.values()) ** (1 / fit.overlap),
+        "weights": weights,
+        "on_chip": on_chip_s,
+        "even_mma": steps * ctas / chip.sm_count * mma / clock,  # if every SM had the same number of k-steps
+        "even_busy": steps * ctas / chip.sm_count * busy / clock,
+        "busiest": steps * deepest * busy / clock,
+        "by_port": port >= shared,
+        "start": start_s,
+        "loop": loop_s,
+        "store": store_s + reduce_s,
+    }
+
+
+def _by_cause(parts, ideal_s, chip, fit) -> dict[str, np.ndarray]:
+    """Overlapped phases share the time by their weight in the p-norm; the on-chip share is cut in proportion."""
+    weights = parts["weights"]
+    unit = parts["total"] / sum(weights.values())
+    on_chip = unit * weights["on_chip"] / parts["on_chip"]
+    starved = parts["even_busy"] - parts["even_mma"]  # MMAs waiting for operands
+    return {
+        "tensor": on_chip * ideal_s,
+        "tensor_overhead": on_chip * (parts["even_mma"] - ideal_s),
+        "dram": unit * weights["dram"],
+        "l2": unit * weights["l2"] + on_chip * starved * parts["by_port"],
+        "shared": on_chip * starved * ~parts["by_port"],
+        "wave_tail": on_chip * (parts["busiest"] - parts["even_busy"]),
+        "epilogue": on_chip * parts["store"],
+        "latency": on_chip * (parts["start"] + parts["loop"] - parts["busiest"]),
+        "launch": np.full_like(parts["total"], fit.launch_clocks / chip.clock_hz),
+    }
+
+
+def usable_l2_bytes(chip, fit) -> float:
+    """L2 that keeps data between kernels: each partition holds its own copy of lines that belong to the other."""
+    return fit.l2_usable * chip.l2_bytes / chip.l2_partitions
+
+
+def resident_fraction(cycle_bytes, chip, fit):
+    """Part of its operands that a benchmark finds in the L2 when it cycles through `cycle_bytes` of distinct data: all
+    while the cycle fits in the usable L2, none once it is twice that, linear between.
+    """
+    return np.clip(2 - cycle_bytes / usable_l2_bytes(chip, fit), 0.0, 1.0)

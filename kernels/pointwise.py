@@ -1,0 +1,28 @@
+"""Norms, RoPE, SwiGLU, residual add, embedding, softmax, sampling: kernels that move bytes and hardly compute.
+
+Engines give each row (token) of a norm, RoPE, SwiGLU or embedding to one CTA, whose threads walk the row with one
+element each in flight: such a kernel is bound by how fast an SM walks rows, long before DRAM is (Little's law). The
+rows of the busiest SM follow one another, so the time steps with every sm_count tokens.
+"""
+
+import numpy as np
+
+
+def pointwise(op, chip, fit) -> dict[str, np.ndarray]:
+    """Seconds by cause of one launch of `op` (dims rows, width): launch + start + max(rows on the busiest SM, DRAM,
+    arithmetic). Kinds that share a row among CTAs have no entry in elements_per_clock. Data that the kernel before
+    left in the L2 is charged to DRAM all the same.
+    """
+    dram_s = op.bytes / (chip.dram_read_bytes_per_s * fit.dram_efficiency)
+    vector_s = op.flops / chip.vector_flops_per_s
+    per_clock = fit.elements_per_clock.get(op.kind, np.inf)
+    rows = np.ceil(op.dims["rows"] / chip.sm_count)
+    walk_s = rows * (op.dims["width"] / per_clock / chip.clock_hz)
+    streamed_s = np.maximum(dram_s, vector_s)
+    by_dram = dram_s >= vector_s
+    return {
+        "dram": dram_s * by_dram,
+        "vector": vector_s * (1 - by_dram),
+        "latency": fit.start_s + np.maximum(walk_s - streamed_s, 0.0),
+        "launch": fit.launch_s + 0.0 * dram_s,
+    }
