@@ -18,10 +18,11 @@ import numpy as np
 from cycles import BOUNDS, CAUSES, cycle_pass
 from hardware import A100_80GB_PCIE, CHIPS, Chip, with_tensor_peak
 from inputs import InputError, check_quantity, check_sizes, nearest, pick
+from intervals import phase_interval, spread
 from model import ELEM_BYTES, MODELS, Model, forward
 from ops import Number, Op
 from roofline import roofline_causes
-from runtimes import RUNTIMES
+from runtimes import RUNTIMES, Runtime
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,11 +41,9 @@ class Case:
     dtype: str = "fp16"  # of weights, activations and KV cache: fp16, bf16
     attention: str = "flash"  # flash, or naive (scores through DRAM)
     method: str = "cycle"  # cycle (the expectation), roofline (the bound), seed (the earlier estimator)
-    runtime: str = "vllm"  # the engine whose host costs are added: vllm, tensorrt-llm, eager, ideal
+    runtime: str | Runtime = "vllm"  # the engine whose host costs are added: vllm, tensorrt-llm, eager, ideal
     peak_tflops: float | None = None  # another tensor-core peak, TFLOP/s; None: the chip's own
-    l2_persistent: bool = (
-        False  # weights that fit in the L2 stay there between passes (what pinning would buy)
-    )
+    l2_persistent: bool = False  # weights that fit in the L2 stay there between passes (what pinning would buy)
 
 
 CHOICES = {
@@ -55,6 +54,7 @@ CHOICES = {
     "method": ("cycle", "roofline", "seed"),
     "runtime": RUNTIMES,
 }
+HELP = {"l2_persistent": "weights that fit in the L2 stay there between passes"}
 MAX_BATCH, MAX_OUTPUT_TOKENS = 2**20, 2**20
 
 
@@ -73,6 +73,8 @@ class Kernel:
     kv_bytes: Number
     activation_bytes: Number
     causes: dict[str, Number]
+    low_s: Number  # the 90 % interval of time_s; both 0 where the method has none
+    high_s: Number
 
     @property
     def bytes(self) -> Number:
@@ -98,6 +100,10 @@ class Phase:
     def total(self, field: str) -> Number:
         """Sum of one field of Kernel, such as "time_s" or "flops", over the phase."""
         return sum(getattr(kernel, field) for kernel in self.kernels)
+
+    def interval(self, name: str) -> tuple[Number, Number]:
+        """(low, high) seconds of the whole phase, `name`d prefill or decode."""
+        return phase_interval([(k.time_s, k.low_s, k.high_s) for k in self.kernels], name)
 
     def causes(self) -> dict[str, Number]:
         """Seconds by cause, in the order of cycles.CAUSES; they add up to total("time_s")."""
@@ -146,6 +152,7 @@ class Estimate:
     prefill: Phase
     decode: Phase
     memory: Memory
+    intervals: dict[str, tuple[Number, Number]]  # 90 %, of ttft_s, tpot_s, latency_s; empty unless method is cycle
 
 
 def resolve(case: Case) -> tuple[Case, Model, Chip]:
@@ -154,8 +161,10 @@ def resolve(case: Case) -> tuple[Case, Model, Chip]:
     chip = case.hardware
     if not isinstance(chip, Chip):
         chip = CHIPS[pick("hardware", chip, CHIPS)]
-    for name in ("dtype", "attention", "method", "runtime"):
+    for name in ("dtype", "attention", "method"):
         pick(name, getattr(case, name), CHOICES[name])
+    if not isinstance(case.runtime, Runtime):
+        case = replace(case, runtime=RUNTIMES[pick("runtime", case.runtime, RUNTIMES)])
     if case.peak_tflops is not None:
         peak = check_quantity("peak-tflops", case.peak_tflops, low=1e-3, high=1e9)
         chip = with_tensor_peak(chip, peak * 1e12)
@@ -193,7 +202,16 @@ def estimate(case: Case | None = None) -> Estimate:
         prefill=prefill,
         decode=decode,
         memory=memory(case, model, chip),
+        intervals=intervals(prefill, decode) if case.method == "cycle" else {},
     )
+
+
+def intervals(prefill: Phase, decode: Phase) -> dict[str, tuple[Number, Number]]:
+    """90 % intervals of the metrics. Latency's errors in prefill and decode add up: one card, one engine."""
+    ttft, decode_s = prefill.interval("prefill"), decode.interval("decode")
+    with np.errstate(invalid="ignore"):
+        tpot = tuple(np.divide(end, decode.steps)[()] for end in decode_s)
+    return {"ttft_s": ttft, "tpot_s": tpot, "latency_s": (ttft[0] + decode_s[0], ttft[1] + decode_s[1])}
 
 
 def pass_ops(case: Case, model: Model, batch: Number, q_len: Number, kv_len: Number) -> list[Op]:
@@ -208,21 +226,29 @@ def pass_ops(case: Case, model: Model, batch: Number, q_len: Number, kv_len: Num
     )
 
 
-def timed_pass(case: Case, model: Model, chip: Chip, batch: Number, q_len: Number, kv_len: Number):
-    """The kernels of one pass with the seconds that each spends by cause: [(op, causes), ...]. By method cycle
-    the last one is the host.
+def timed_pass(case: Case, model: Model, chip: Chip, batch: Number, kv_len: Number, *, decode: bool):
+    """The kernels of one pass, a decode step or a whole prefill, each with its seconds by cause and the ends of its
+    interval over its time: [(op, causes, bounds), ...]. By method cycle the last one is the host.
     """
-    ops = pass_ops(case, model, batch, q_len, kv_len)
+    ops = pass_ops(case, model, batch, 1 if decode else kv_len, kv_len)
     if case.method == "roofline":
-        return [(op, roofline_causes(op, chip)) for op in ops]
-    runtime = RUNTIMES[case.runtime]
-    return cycle_pass(
-        ops, chip, runtime, batch=batch, decode=q_len is DECODE, l2_persistent=case.l2_persistent
+        return [(op, roofline_causes(op, chip), (0, 0)) for op in ops]
+    timed = cycle_pass(
+        ops,
+        chip,
+        case.runtime,
+        batch=batch,
+        decode=decode,
+        l2_persistent=case.l2_persistent,
     )
+    return [(op, causes, spread(op, chip)) for op, causes in timed]
 
 
-def phase_kernel(op: Op, causes: dict[str, Number], over_steps: Callable = lambda x: x) -> Kernel:
-    """`op` as a kernel of a phase; `over_steps` sums a quantity of one pass over the passes of the phase."""
+def phase_kernel(op: Op, causes, bounds=(0, 0), over_steps: Callable = lambda x: x) -> Kernel:
+    """`op` as a kernel of a phase; `bounds` are the ends of its interval over its time; `over_steps` sums a
+    quantity of one pass over the passes of the phase.
+    """
+    launch_s, (low, high) = sum(causes.values()), bounds
     return Kernel(
         name=op.name,
         kind=op.kind,
@@ -232,64 +258,80 @@ def phase_kernel(op: Op, causes: dict[str, Number], over_steps: Callable = lambd
         kv_bytes=over_steps(op.count * op.kv_bytes),
         activation_bytes=over_steps(op.count * op.activation_bytes),
         causes={cause: over_steps(op.count * seconds) for cause, seconds in causes.items()},
+        low_s=over_steps(op.count * low * launch_s),
+        high_s=over_steps(op.count * high * launch_s),
     )
-
-
-DECODE = 1  # q_len of a decode pass
 
 
 def prefill_phase(case: Case, model: Model, chip: Chip) -> Phase:
     """One pass over the whole prompt of every sequence; its last kernels yield the first token."""
-    timed = timed_pass(case, model, chip, case.batch, case.input_tokens, case.input_tokens)
-    return Phase(steps=1, kernels=tuple(phase_kernel(op, causes) for op, causes in timed))
+    timed = timed_pass(case, model, chip, case.batch, case.input_tokens, decode=False)
+    return Phase(steps=1, kernels=tuple(phase_kernel(*entry) for entry in timed))
 
 
 def decode_phase(case: Case, model: Model, chip: Chip) -> Phase:
-    """All output_tokens - 1 decode steps. Step i (from 1) attends to input_tokens + i tokens: the prompt,
-    what was generated so far, and its own. The steps are one trailing array axis, cut into blocks that stay
-    in cache when the case itself is a large array.
+    """All output_tokens - 1 decode steps of the case, or of each element of an array of cases: a few elements at a
+    time, so that elements times steps stay in cache.
     """
-    steps = case.output_tokens - 1
     sizes = (case.batch, case.input_tokens, case.output_tokens)
     shape = np.broadcast_shapes(*(np.shape(size) for size in sizes))
-    batch, start = case.batch, case.input_tokens
-    if shape:  # room for the axis of steps
-        batch, start = (np.asarray(size, dtype=float)[..., None] for size in sizes[:2])
-    last = int(np.max(steps))
-    block = max(1, 2**18 // int(np.prod(shape, dtype=int)))
-    kernels: tuple[Kernel, ...] = ()
-    for first in range(1, max(last, 1) + 1, block):
-        step = np.arange(first, min(first + block, last + 1), dtype=float)
-        # which of these steps each element of the case takes: all, unless output_tokens is an array
-        taken = step <= np.asarray(steps)[..., None] if np.ndim(steps) else None
+    if not shape:
+        return Phase(steps=case.output_tokens - 1, kernels=decode_steps(case, model, chip, *sizes))
+    flat = [np.broadcast_to(np.asarray(size, dtype=float), shape).ravel() for size in sizes]
+    rows = max(1, 2**17 // int(flat[2].max()))
+    pieces = [
+        decode_steps(case, model, chip, *(column[start : start + rows] for column in flat))
+        for start in range(0, flat[0].size, rows)
+    ]
+    lengths = [min(rows, flat[0].size - start) for start in range(0, flat[0].size, rows)]
 
-        def over_steps(x, step=step, taken=taken):
-            if taken is not None:
-                return (x * taken).sum(axis=-1)
-            if np.ndim(x) == 0:
-                return x * step.size
-            return x.sum(axis=-1) if x.shape[-1] == step.size else x[..., 0] * step.size
+    def joined(values: list[Number]) -> np.ndarray:
+        parts = (np.broadcast_to(value, length) for value, length in zip(values, lengths, strict=True))
+        return np.concatenate(list(parts)).reshape(shape)
 
-        timed = timed_pass(case, model, chip, batch, DECODE, start + step)
-        part = tuple(phase_kernel(op, causes, over_steps) for op, causes in timed)
-        kernels = tuple(map(add_kernels, kernels, part)) if kernels else part
-    return Phase(steps=steps, kernels=kernels)
+    return Phase(
+        steps=case.output_tokens - 1, kernels=tuple(join_kernels(k, joined) for k in zip(*pieces, strict=True))
+    )
 
 
-def add_kernels(a: Kernel, b: Kernel) -> Kernel:
-    """The same kernel over two parts of a phase."""
-    summed = ("flops", "weight_bytes", "kv_bytes", "activation_bytes")
-    sums = {name: getattr(a, name) + getattr(b, name) for name in summed}
-    return replace(a, causes={cause: a.causes[cause] + b.causes[cause] for cause in a.causes}, **sums)
+def join_kernels(pieces: tuple[Kernel, ...], joined: Callable) -> Kernel:
+    """The same kernel over pieces of an array of cases, as one."""
+    first = pieces[0]
+    numbers = ("flops", "weight_bytes", "kv_bytes", "activation_bytes", "low_s", "high_s")
+    return replace(
+        first,
+        causes={cause: joined([piece.causes[cause] for piece in pieces]) for cause in first.causes},
+        **{name: joined([getattr(piece, name) for piece in pieces]) for name in numbers},
+    )
+
+
+def decode_steps(case: Case, model: Model, chip: Chip, batch: Number, prompt: Number, output: Number):
+    """The kernels of the decode steps. Step i (from 1) attends to prompt + i tokens: the prompt, what was generated
+    so far, and its own. The steps are one trailing array axis; sizes are single, or arrays of one axis.
+    """
+    step = np.arange(1.0, np.max(output))
+    taken = None  # which steps each element takes, unless all take all
+    if np.ndim(output):
+        batch, prompt = batch[:, None], prompt[:, None]
+        if output.min() != output.max():
+            taken = step < output[:, None]
+
+    def over_steps(x):
+        if taken is not None:
+            return np.sum(x * taken, axis=-1)
+        if np.ndim(x) and x.shape[-1] == step.size:
+            return x.sum(axis=-1)
+        return (x[..., 0] if np.ndim(x) else x) * step.size
+
+    timed = timed_pass(case, model, chip, batch, prompt + step, decode=True)
+    return tuple(phase_kernel(*entry, over_steps) for entry in timed)
 
 
 def seed_machine(case: Case):
     """The earlier estimator's constants, with the case's tensor peak if it names one."""
     import seed  # only needed here
 
-    return (
-        seed.Machine() if case.peak_tflops is None else seed.Machine(peak_flops_per_s=case.peak_tflops * 1e12)
-    )
+    return seed.Machine() if case.peak_tflops is None else seed.Machine(peak_flops_per_s=case.peak_tflops * 1e12)
 
 
 def seed_phases(case: Case, model: Model) -> tuple[Phase, Phase]:
@@ -312,7 +354,7 @@ def seed_phases(case: Case, model: Model) -> tuple[Phase, Phase]:
     step_ops = seed.seed_ops(model, batch=case.batch, q_len=1, kv_len=seed.sampled_kv_len(steps))
     prefill = tuple(phase_kernel(op, roofline_causes(op, machine)) for op in prefill_ops)
     decode = tuple(
-        phase_kernel(op, roofline_causes(op, machine), lambda x: np.mean(x) * steps) for op in step_ops
+        phase_kernel(op, roofline_causes(op, machine), over_steps=lambda x: np.mean(x) * steps) for op in step_ops
     )
     return Phase(steps=1, kernels=prefill), Phase(steps=steps, kernels=decode)
 
@@ -343,23 +385,31 @@ def memory(case: Case, model: Model, chip: Chip) -> Memory:
 # The command line ----------------------------------------------------------------------------------------
 
 
-def parse(argv: list[str], prog: str, description: str, extra: Callable):
-    """argparse's namespace, the Case it asks for, and the what-ifs of --set by name. `extra` adds the flags
-    of another program. Raises InputError.
-    """
+def line_parser(prog: str, description: str):
+    """An argparse parser whose refusals are one line: an InputError."""
     import argparse
 
     class Parser(argparse.ArgumentParser):
-        def error(self, message):  # one line instead of the usage text
+        def error(self, message):
             unknown = message.removeprefix("unrecognized arguments: ").split()[0]
             hint = nearest(unknown, self._option_string_actions) if unknown.startswith("-") else ""
             raise InputError(f"{message}{hint}; see --help")
 
-    parser = Parser(prog=prog, description=description.splitlines()[0], allow_abbrev=False)
+    return Parser(prog=prog, description=description.splitlines()[0], allow_abbrev=False)
+
+
+def parse(argv: list[str], prog: str, description: str, extra: Callable):
+    """argparse's namespace, the Case it asks for, and the what-ifs of --set by name. `extra` adds the flags
+    of another program. Raises InputError.
+    """
+    parser = line_parser(prog, description)
     numbers = ("batch", "input_tokens", "output_tokens", "peak_tflops")
     for field in fields(Case):
         flag = "--" + field.name.replace("_", "-")
         known = CHOICES.get(field.name)
+        if field.type is bool:
+            parser.add_argument(flag, action="store_true", help=HELP[field.name])
+            continue
         parser.add_argument(
             flag,
             default=field.default,
@@ -402,9 +452,7 @@ def with_overrides(case: Case, assignments: list[str]) -> tuple[Case, dict[str, 
         "hardware": CHIPS[pick("hardware", case.hardware, CHIPS)],
         "model": MODELS[pick("model", case.model, MODELS)],
     }
-    known = {
-        f"{part}.{field.name}": field.type for part, record in records.items() for field in fields(record)
-    }
+    known = {f"{part}.{field.name}": field.type for part, record in records.items() for field in fields(record)}
     changes: dict[str, dict] = {"hardware": {}, "model": {}}
     overrides = {}
     for assignment in assignments:
@@ -442,9 +490,8 @@ def run(argv: list[str]) -> str:
 
     def extra(parser):
         parser.add_argument("--json", action="store_true", help="one JSON object (SI units) instead of text")
-        parser.add_argument(
-            "--compare", action="store_true", help="with --method seed: from its numbers to ours"
-        )
+        parser.add_argument("--explain", action="store_true", help="with the share of time by cause")
+        parser.add_argument("--compare", action="store_true", help="with --method seed: from its numbers to ours")
         parser.add_argument("--list-models", action="store_true", help="the models, and exit")
         parser.add_argument("--list-hardware", action="store_true", help="the GPUs, and exit")
 
@@ -461,10 +508,12 @@ def run(argv: list[str]) -> str:
 
         rows = seed.waterfall(est.case, est.model, est.chip, seed_machine(case))
         return report.waterfall_json(rows) if args.json else report.waterfall_text(rows)
+    bound = estimate(replace(case, method="roofline")) if case.method == "cycle" else est
     if args.json:
-        return report.as_json(est, overrides)
+        return report.as_json(est, overrides, bound)
     flash = estimate(replace(case, attention="flash")) if case.attention == "naive" else None
-    return report.text(est, overrides, flash)
+    bound = bound if case.method == "cycle" else None
+    return report.text(est, overrides, bound=bound, flash=flash, explain=args.explain)
 
 
 if __name__ == "__main__":

@@ -79,16 +79,16 @@ class Architecture:
 # Fitted: on aiconfigurator-core 0.12.0, A100-SXM4-80GB, vLLM 0.14.0 (GEMM; prefill and decode attention), by
 # python validate.py --fit.
 AMPERE_GEMM = GemmFit(
-    tensor_efficiency=0.9606,
-    dram_efficiency=0.8502,
-    dram_ramp_s=2.452e-6,
-    l2_usable=0.8461,
-    step_clocks=76.29,
-    wave_clocks=1330.0,
-    epilogue_bytes_per_clock=11.68,
-    split_k_s=2.765e-6,
-    overlap=4.165,
-    launch_clocks=2909.0,
+    tensor_efficiency=0.9652,
+    dram_efficiency=0.8491,
+    dram_ramp_s=2.491e-06,
+    l2_usable=0.8063,
+    step_clocks=74.21,
+    wave_clocks=1289.0,
+    epilogue_bytes_per_clock=11.5,
+    split_k_s=2.794e-06,
+    overlap=4.154,
+    launch_clocks=2929.0,
 )
 AMPERE_ATTENTION = AttentionFit(
     tile_m=64,  # FlashAttention-2 at head_dim 128: 64 x 128 tiles for paged KV
@@ -102,32 +102,36 @@ AMPERE_ATTENTION = AttentionFit(
     pack_copies=3,
     extra_kernels=0,
     mma_efficiency=0.9,  # chosen: one head_dim can't tell it from vector_ops; FlashAttention-2's slope over head_dim
-    vector_ops=5.732,
-    cta_waits=4.417,
-    dram_efficiency=0.8742,
+    vector_ops=5.741,
+    cta_waits=4.644,
+    dram_efficiency=0.8717,
     sm_bytes_per_clock=64.0,  # its port [A100-WP p. 34]
-    launch_clocks=7177.0,
-    append_waits=12.92,
-    tail=0.5617,
-    kernel_clocks=2730.0,
+    launch_clocks=7036.0,
+    append_waits=12.62,
+    tail=0.5499,
+    kernel_clocks=2740.0,
     combine_reads=3.0,  # its log-sum-exp, its scale, its output
 )
 AMPERE_POINTWISE = PointwiseFit(
     dram_efficiency=1.0,
-    elements_per_clock={"norm": 1.07, "swiglu": 1.13, "rope": 1.4, "embedding": 0.46, "softmax": 1.07},
-    start_s=1.4e-6,
+    elements_per_clock={"norm": 1.074, "swiglu": 1.129, "rope": 1.449, "embedding": 0.4638, "softmax": 1.074},
+    start_s=9.445e-07,
     launch_s=1.34e-6,  # back-to-back interval of tiny kernels in a CUDA graph, A100 [GPU-BENCHES, gpu-small-kernels]
 )
 AMPERE = Architecture(gemm=AMPERE_GEMM, attention=AMPERE_ATTENTION, pointwise=AMPERE_POINTWISE)
 # The other architectures: Ampere's constants, what the kernels are instead, and a few refitted ones, on the rows of
 # that GPU (validate.py --fit): L40S for Ada, H100 for Hopper, B200 for Blackwell.
 ADA = Architecture(
-    gemm=replace(AMPERE_GEMM, tensor_efficiency=0.6434, l2_usable=0.6063, dram_efficiency=0.7903),
-    attention=replace(AMPERE_ATTENTION, pack_copies=0, mma_efficiency=0.5802, dram_efficiency=0.8483),
+    gemm=replace(AMPERE_GEMM, tensor_efficiency=0.6406, l2_usable=0.6154, dram_efficiency=0.7897),
+    attention=replace(AMPERE_ATTENTION, pack_copies=0, mma_efficiency=0.6093, dram_efficiency=0.8152),
     pointwise=AMPERE_POINTWISE,
 )
+HOPPER_POINTWISE = replace(  # Blackwell too, where nothing was measured
+    AMPERE_POINTWISE,
+    elements_per_clock={kind: 1.245 * rate for kind, rate in AMPERE_POINTWISE.elements_per_clock.items()},
+)
 HOPPER = Architecture(
-    gemm=replace(AMPERE_GEMM, dram_efficiency=0.8844, overlap=12.24),
+    gemm=replace(AMPERE_GEMM, dram_efficiency=0.8899, overlap=13.55),
     attention=replace(
         AMPERE_ATTENTION,  # FlashAttention-3: ping-pong hides FP32 work, parallel combine, longest tile first
         tile_m=128,
@@ -141,14 +145,12 @@ HOPPER = Architecture(
         combine_reads=0.0,
         tail=1 / 6,
         mma_efficiency=1.0,
-        cta_waits=8.406,
+        cta_waits=8.686,
     ),
-    pointwise=AMPERE_POINTWISE,
+    pointwise=HOPPER_POINTWISE,
 )
 BLACKWELL = Architecture(
-    gemm=replace(
-        AMPERE_GEMM, dram_efficiency=0.8749, epilogue_bytes_per_clock=23.65, tensor_efficiency=0.8339
-    ),
+    gemm=replace(AMPERE_GEMM, dram_efficiency=0.8916, epilogue_bytes_per_clock=23.22, tensor_efficiency=0.8211),
     attention=replace(
         AMPERE_ATTENTION,  # trtllm-gen
         tile_m=128,
@@ -158,10 +160,10 @@ BLACKWELL = Architecture(
         vector_ops=0.0,
         combine_reads=0.0,
         tail=1 / 6,
-        dram_efficiency=0.9612,
-        launch_clocks=11950.0 - 2730.0,
+        dram_efficiency=0.9506,
+        launch_clocks=9194.0,
     ),
-    pointwise=AMPERE_POINTWISE,
+    pointwise=HOPPER_POINTWISE,
 )
 ARCHITECTURES = {"ampere": AMPERE, "ada": ADA, "hopper": HOPPER, "blackwell": BLACKWELL}
 
@@ -216,9 +218,7 @@ class Chip:
             elif field.type is int:
                 check_size(name, value, high=2**60 if name.endswith("_bytes") else 2**24)
             else:
-                low, high = next(
-                    (limits for suffix, limits in LIMITS.items() if name.endswith(suffix)), (1.0, 1e21)
-                )
+                low, high = next((limits for suffix, limits in LIMITS.items() if name.endswith(suffix)), (1.0, 1e21))
                 check_quantity(name, value, low=low, high=high)
         pick("hardware.architecture", self.architecture, ARCHITECTURES)
         if not self.fp16_fma_per_clock:
@@ -382,13 +382,25 @@ H100_SXM = Chip(
     tdp_w=700.0,  # NVIDIA H100 data sheet
     tensor_sustained_share=794.5 / 989,  # [MAMF]
 )
+H100_PCIE = replace(
+    H100_SXM,
+    name="h100-pcie",
+    title="NVIDIA H100 80GB PCIe",
+    sm_count=114,  # [H100-WP, table 3]
+    clock_hz=1620 * MHZ,  # at which 114 SMs give the data sheet's 756 TFLOP/s dense; boost 1755 [TPU]
+    base_clock_hz=1095 * MHZ,  # [TPU]
+    dram_bytes_per_s=2039 * GB,  # HBM2e; NVIDIA H100 data sheet, "2TB/s"; [TPU]
+    dram_read_share=1942 / 2039,  # [GPU-BENCHES, gpu-stream]
+    tdp_w=350.0,  # NVIDIA H100 data sheet
+    tensor_sustained_share=0.6,  # not measured; 350 W, half of the SXM's: a judgement
+)
 H200_SXM = replace(
     H100_SXM,
     name="h200-sxm",
     title="NVIDIA H200 141GB SXM5",
     dram_bytes=141 * 10**9,  # 6 HBM3e stacks; "141GB" in NVIDIA's H200 data sheet
     dram_bytes_per_s=4800 * GB,  # NVIDIA H200 data sheet, "4.8TB/s"
-    dram_read_share=3888 / 4800,  # [GPU-BENCHES, gpu-l2-cache, large arrays]
+    dram_read_share=1942 / 2039,  # as the H100's; [GPU-BENCHES]' 3,888 GB/s did not saturate it
 )
 L40S = Chip(
     name="l40s",
@@ -453,6 +465,7 @@ CHIPS = {
         A100_40GB_PCIE,
         A100_40GB_SXM,
         H100_SXM,
+        H100_PCIE,
         H200_SXM,
         L40S,
         B200_SXM,

@@ -44,9 +44,7 @@ class Model:
             if field.type is int:
                 check_size(f"model.{field.name}", getattr(self, field.name))
         if self.heads % self.kv_heads:
-            raise InputError(
-                f"model.heads ({self.heads}) must be a multiple of model.kv_heads ({self.kv_heads})"
-            )
+            raise InputError(f"model.heads ({self.heads}) must be a multiple of model.kv_heads ({self.kv_heads})")
         if self.head_dim % 2:
             raise InputError(f"model.head_dim must be even, since RoPE turns pairs, not {self.head_dim}")
 

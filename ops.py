@@ -45,9 +45,7 @@ class Op:
         return self.in_bytes + self.out_bytes
 
 
-def linear(
-    name: str, *, tokens: Number, d_in: int, d_out: int, dtype: str, elem_bytes: int, count: int = 1
-) -> Op:
+def linear(name: str, *, tokens: Number, d_in: int, d_out: int, dtype: str, elem_bytes: int, count: int = 1) -> Op:
     """y[t, out] = x[t, in] @ W[in, out].
     flops = 2*t*in*out (a multiply-add is 2); W is read once per launch. No bias.
     Source: equals torch FlopCounterMode's aten.mm (tests/test_oracle.py).
@@ -199,9 +197,7 @@ def rms_norm(name: str, *, tokens: Number, hidden: int, dtype: str, elem_bytes: 
     )
 
 
-def add_rms_norm(
-    name: str, *, tokens: Number, hidden: int, dtype: str, elem_bytes: int, count: int = 1
-) -> Op:
+def add_rms_norm(name: str, *, tokens: Number, hidden: int, dtype: str, elem_bytes: int, count: int = 1) -> Op:
     """r = r + x; y = r / rms(r) * w: the residual add fused with the norm that follows it, as engines do.
     5 per element (the add, then rms_norm's 4); reads x and r, writes r and y.
     """
@@ -213,6 +209,20 @@ def add_rms_norm(
         weight_bytes=hidden * elem_bytes,
         in_bytes=2 * hidden * elem_bytes * tokens,
         out_bytes=2 * hidden * elem_bytes * tokens,
+        count=count,
+        dims={"rows": tokens, "width": hidden},
+    )
+
+
+def residual_add(name: str, *, tokens: Number, hidden: int, dtype: str, elem_bytes: int, count: int = 1) -> Op:
+    """r = r + x, where it is not fused with a norm: 1 per element, two tensors in, one out."""
+    return Op(
+        name=name,
+        kind="residual",
+        dtype=dtype,
+        flops=hidden * tokens,
+        in_bytes=2 * hidden * elem_bytes * tokens,
+        out_bytes=hidden * elem_bytes * tokens,
         count=count,
         dims={"rows": tokens, "width": hidden},
     )
@@ -269,9 +279,7 @@ def kv_write(
     )
 
 
-def swiglu(
-    name: str, *, tokens: Number, intermediate: int, dtype: str, elem_bytes: int, count: int = 1
-) -> Op:
+def swiglu(name: str, *, tokens: Number, intermediate: int, dtype: str, elem_bytes: int, count: int = 1) -> Op:
     """y = silu(gate) * up with silu(x) = x / (1 + exp(-x)): exp, add, divide, two multiplies = 5 per output.
     Reads gate and up (2 * intermediate per token), writes intermediate.
     """

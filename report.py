@@ -5,6 +5,9 @@ import math
 
 from tabulate import tabulate
 
+from cycles import CAUSES
+from intervals import validated
+
 MS, GIB = 1e-3, 2**30
 
 
@@ -24,11 +27,15 @@ def si(value: float, unit: str) -> str:
     return f"{value:.3g} {unit}"
 
 
-def text(est, overrides: dict[str, str], flash=None) -> str:
-    """The report. `flash`: the same case with flash attention, to be shown beside a naive one."""
+def text(est, overrides: dict[str, str], *, bound=None, flash=None, explain: bool = False) -> str:
+    """The report. `bound`: the same case by roofline, `flash`: with flash attention, to be shown beside it;
+    `explain`: with the causes.
+    """
     versus = [*_versus(est, flash), ""] if flash else []
+    if explain:
+        versus += [*_causes(est), ""]
     return "\n".join(
-        [*_card(est, overrides), "", *_metrics(est), "", *versus, *_phases(est), *_memory(est), *_notes(est)]
+        [*_card(est, overrides), "", *_metrics(est, bound), "", *versus, *_phases(est), *_memory(est), *_notes(est)]
     )
 
 
@@ -45,15 +52,11 @@ def _versus(naive, flash) -> list[str]:
 
     rows = [row("TTFT", seconds, lambda est: est.ttft_s)]
     rows += [row("prefill attention", seconds, lambda est: attention(est, "prefill", "time_s"))]
-    rows += [
-        row("prefill attention bytes", lambda x: si(x, "B"), lambda est: attention(est, "prefill", "bytes"))
-    ]
+    rows += [row("prefill attention bytes", lambda x: si(x, "B"), lambda est: attention(est, "prefill", "bytes"))]
     if naive.decode.steps:
         rows += [row("TPOT", seconds, lambda est: est.tpot_s)]
         rows += [row("decode attention", seconds, lambda est: attention(est, "decode", "time_s"))]
-        rows += [
-            row("decode attention bytes", lambda x: si(x, "B"), lambda est: attention(est, "decode", "bytes"))
-        ]
+        rows += [row("decode attention bytes", lambda x: si(x, "B"), lambda est: attention(est, "decode", "bytes"))]
     rows += [row("activations in memory", lambda x: si(x, "B"), lambda est: est.memory.activation_bytes)]
     headers = ("naive against flash", "naive", "flash", "ratio")
     return [tabulate(rows, headers, tablefmt="simple", disable_numparse=True, colalign=COLUMNS[:4])]
@@ -63,8 +66,7 @@ def _card(est, overrides) -> list[str]:
     case, chip, model = est.case, est.chip, est.model
     peak, bandwidth = chip.tensor_flops_per_s(case.dtype), chip.dram_bytes_per_s
     lines = [
-        f"{model.title} ({model.parameters / 1e9:.2f} B parameters), {case.dtype}, "
-        f"{case.attention} attention",
+        f"{model.title} ({model.parameters / 1e9:.2f} B parameters), {case.dtype}, {case.attention} attention",
         f"batch {case.batch}, {case.input_tokens} tokens in, {case.output_tokens} out, on one {chip.title}",
     ]
     if case.method != "seed":
@@ -72,7 +74,7 @@ def _card(est, overrides) -> list[str]:
             f"{peak / 1e12:.4g} TFLOP/s tensor, {chip.vector_flops_per_s / 1e12:.3g} TFLOP/s FP32, "
             f"{bandwidth / 1e9:,.0f} GB/s DRAM; ridge point {peak / bandwidth:.0f} FLOP/B"
         )
-    lines.append(METHOD_LINES[case.method].format(runtime=case.runtime))
+    lines.append(METHOD_LINES[case.method].format(runtime=case.runtime.title))
     if overrides:
         lines.append("what-if: " + ", ".join(f"{name} = {value}" for name, value in overrides.items()))
     return lines
@@ -85,27 +87,54 @@ METHOD_LINES = {
 }
 
 
-def _metrics(est) -> list[str]:
-    seed = est.case.method == "seed"
+def _metrics(est, bound) -> list[str]:
+    def beside(name: str) -> str:
+        """The interval and the bound of a metric: "(12.8 - 15.2, 90 %)   bound 9.47 ms"."""
+        if name not in est.intervals or getattr(est, name) != getattr(est, name):  # NaN: no such time
+            return ""
+        unit = seconds(getattr(est, name)).split()[1]
+        scale = {"us": 1e6, "ms": 1e3, "s": 1.0}[unit]
+        low, high = (f"{end * scale:.4g}" for end in est.intervals[name])
+        against = f", bound {seconds(getattr(bound, name))}" if bound else ""
+        return f"({low} - {high}, 90 %){against}"
+
+    per_sequence = f"{est.throughput_per_sequence_tokens_per_s:,.1f} token/s per sequence"
+    throughput = f"{est.throughput_tokens_per_s:,.1f} token/s"
+    steps = f"{est.decode.steps:,}"
     rows = [
-        ("TTFT", seconds(est.ttft_s), "prefill pass, including the first token"),
-        ("TPOT", seconds(est.tpot_s), f"mean of {est.decode.steps:,} decode steps"),
-        ("latency", seconds(est.latency_s), f"TTFT + {est.decode.steps:,} x TPOT"),
-        (
-            "throughput",
-            f"{est.throughput_tokens_per_s:,.1f} token/s",
-            "output tokens / latency, of one sequence (its definition)"
-            if seed
-            else f"whole batch; {est.throughput_per_sequence_tokens_per_s:,.1f} token/s per sequence",
-        ),
+        ("TTFT", seconds(est.ttft_s), beside("ttft_s"), "prefill pass, including the first token"),
+        ("TPOT", seconds(est.tpot_s), beside("tpot_s"), f"mean of {steps} decode steps"),
+        ("latency", seconds(est.latency_s), beside("latency_s"), f"TTFT + {steps} x TPOT"),
+        ("throughput", throughput, "", f"whole batch; {per_sequence}"),
     ]
+    if est.case.method == "seed":
+        rows[-1] = ("throughput", throughput, "", "output tokens / latency, of one sequence (its definition)")
     headline = "Flash Attention" if est.case.attention == "flash" else "Naive Attention"
     lines = [f"---{headline}---", tabulate(rows, tablefmt="plain", disable_numparse=True)]
     if not est.memory.fits:
-        lines.append(
-            f"DOES NOT FIT: {_memory_sum(est.memory)}; largest batch that fits: {est.memory.max_batch}"
-        )
+        lines.append(f"DOES NOT FIT: {_memory_sum(est.memory)}; largest batch that fits: {est.memory.max_batch}")
     return lines
+
+
+def _causes(est) -> list[str]:
+    """Where the time of each phase goes, and of each kernel with 1 % of its phase or more."""
+    lines = []
+    for title, phase in (("prefill", est.prefill), ("decode", est.decode)):
+        if not phase.steps:
+            continue
+        phase_s, causes = phase.total("time_s"), phase.causes()
+        shown = sorted((cause for cause in causes if causes[cause] >= 5e-4 * phase_s), key=lambda c: -causes[c])
+        rows = [("whole phase", *(f"{causes[cause] / phase_s:.1%}" for cause in shown))]
+        for kernel in phase.kernels:
+            if kernel.time_s >= 0.01 * phase_s:
+                shares = (kernel.causes.get(cause, 0.0) / kernel.time_s for cause in shown)
+                rows.append((kernel.name, *(f"{share:.1%}" if share else "" for share in shares)))
+        headers = (f"why, {title}", *(cause.replace("_", " ") for cause in shown))
+        align = ("left", *["right"] * len(shown))
+        lines.append(tabulate(rows, headers, tablefmt="simple", disable_numparse=True, colalign=align))
+        lines += [f"{cause.replace('_', ' ')}: {CAUSES[cause]}" for cause in shown]
+        lines.append("")
+    return lines[:-1]
 
 
 def _phases(est) -> list[str]:
@@ -167,15 +196,17 @@ def _memory(est) -> list[str]:
 
 
 def _notes(est) -> list[str]:
+    notes = []
+    if est.intervals and not validated(est.chip):
+        notes.append(f"note: no measurements of {est.chip.name} as it is here: the interval is widened")
     context = est.case.input_tokens + est.case.output_tokens
-    if context <= est.model.max_positions:
-        return []
-    return [
-        f"note: {context:,} tokens of context; {est.model.title} was trained for {est.model.max_positions:,}"
-    ]
+    if context > est.model.max_positions:
+        trained = f"{est.model.title} was trained for {est.model.max_positions:,}"
+        notes.append(f"note: {context:,} tokens of context; {trained}")
+    return notes
 
 
-def as_json(est, overrides: dict[str, str]) -> str:
+def as_json(est, overrides: dict[str, str], bound) -> str:
     """One object, SI base units; flops, bytes and time_s of a kernel are its sum over the phase."""
     case = est.case
 
@@ -185,25 +216,35 @@ def as_json(est, overrides: dict[str, str]) -> str:
 
     def phase(part):
         fields = ("name", "kind", "count", "flops", "bytes", "weight_bytes", "kv_bytes")
-        fields += ("activation_bytes", "time_s", "bound")
+        fields += ("activation_bytes", "time_s", "low_s", "high_s", "bound")
         return {
             "steps": part.steps,
             **{name: number(part.total(name)) for name in ("flops", "bytes", "time_s")},
-            "ops": [{name: number(getattr(k, name)) for name in fields} for k in part.kernels],
+            "causes": seconds_by_cause(part.causes()),
+            "ops": [
+                {name: number(getattr(k, name)) for name in fields} | {"causes": seconds_by_cause(k.causes)}
+                for k in part.kernels
+            ],
         }
+
+    def seconds_by_cause(causes):
+        return {cause: number(value) for cause, value in causes.items()}
 
     metrics = ("ttft_s", "tpot_s", "latency_s", "throughput_tokens_per_s")
     metrics += ("throughput_per_sequence_tokens_per_s",)
     memory_fields = ("weights_bytes", "kv_cache_bytes", "activation_bytes", "total_bytes")
     memory_fields += ("capacity_bytes", "fits", "max_batch")
-    sizes = ("batch", "input_tokens", "output_tokens", "dtype", "attention", "method", "peak_tflops")
+    sizes = ("batch", "input_tokens", "output_tokens", "dtype", "attention", "method", "peak_tflops", "l2_persistent")
     return json.dumps(
         {
             "model": est.model.name,
             "hardware": est.chip.name,
             **{name: getattr(case, name) for name in sizes},
+            "runtime": case.runtime.name,
             "overrides": overrides,
             **{name: number(getattr(est, name)) for name in metrics},
+            "intervals": {name: [number(end) for end in ends] for name, ends in est.intervals.items()},
+            "bound": {name: number(getattr(bound, name)) for name in ("ttft_s", "tpot_s", "latency_s")},
             "memory": {name: number(getattr(est.memory, name)) for name in memory_fields},
             "phases": {"prefill": phase(est.prefill), "decode": phase(est.decode)},
         },

@@ -19,14 +19,10 @@ class Runtime:
     sequence_s: float  # per pass and sequence: bookkeeping of requests, detokenization
     prefill_floor_s: float  # the shortest prefill pass
     gaps: bool = True  # False: no time is lost between kernels
-    fused_into_attention: tuple[
-        str, ...
-    ] = ()  # kinds that decode attention does on the side: no launch of their own
+    fused_into_attention: tuple[str, ...] = ()  # kinds that decode attention does on the side: no launch of their own
     attention: dict = field(default_factory=dict)  # how its decode attention differs (fields of AttentionFit)
     pointwise_passes: float = 1.0  # elementwise kernels, each through DRAM, in place of one fused kernel
-    kv_copies: float = (
-        0.0  # times that a decode step moves the cache, expanded to all query heads, beyond reading it
-    )
+    kv_copies: float = 0.0  # times that a decode step moves the cache, expanded to all query heads, beyond reading it
 
 
 # Fitted: on rows of validation/end_to_end.csv (which, see validate.py, RUNTIME_FITS), by python validate.py --fit.
@@ -38,8 +34,8 @@ RUNTIMES = {
             title="vLLM 0.6 (V0 engine)",
             host_launch_s=0.0,  # hidden in prefill_floor_s
             graph_decode=True,
-            step_s=0.237e-3,  # fitted
-            sequence_s=91.2e-6,  # fitted
+            step_s=0.000258,  # fitted
+            sequence_s=9.168e-05,  # fitted
             prefill_floor_s=28e-3,  # vLLM 0.20.1, 200 tokens, batch 1 (AccelMark single-stream results)
         ),
         Runtime(
@@ -47,8 +43,8 @@ RUNTIMES = {
             title="TensorRT-LLM 0.11",
             host_launch_s=0.0,
             graph_decode=True,
-            step_s=0.339e-3,  # fitted
-            sequence_s=10.3e-6,  # fitted
+            step_s=0.0003663,  # fitted
+            sequence_s=1.036e-05,  # fitted
             prefill_floor_s=16e-3,  # 7B, 128 tokens, batch 1 (TensorRT-LLM performance.md, releases 0.5 to 0.9)
             # Its decode kernel rotates and appends on the side, and has one CTA for each query head, which reads its
             # K and V by itself (TensorRT-LLM documentation, "Multi-Head, Multi-Query and Group-Query Attention").
@@ -58,20 +54,20 @@ RUNTIMES = {
                 "pack_copies": 0,
                 "split_mha": True,
                 "decode_tile_m": 1,
-                "sm_bytes_per_clock": 21.8,  # fitted
+                "sm_bytes_per_clock": 21.81,  # fitted
                 "dram_efficiency": 1.0,  # fitted, at its limit
             },
         ),
         Runtime(
             name="eager",
             title="Transformers 4.35, eager PyTorch 2.1",
-            host_launch_s=77.5e-6,  # fitted; one kernel of ours is several launches of eager PyTorch
+            host_launch_s=7.752e-05,  # fitted; one kernel of ours is several launches of eager PyTorch
             graph_decode=False,
             step_s=0.0,
             sequence_s=0.0,
             prefill_floor_s=0.0,
-            pointwise_passes=8.24,  # fitted
-            kv_copies=5.86,  # fitted: torch.cat, repeat_kv, fp32 softmax
+            pointwise_passes=8.415,  # fitted
+            kv_copies=5.93,  # fitted: torch.cat, repeat_kv, fp32 softmax
         ),
         Runtime(
             name="ideal",

@@ -53,9 +53,7 @@ def seed_ops(model: Model, *, batch: int, q_len: int, kv_len: Number, fixed=froz
     def op(name: str, kind: str, flops: Number, elems: Number, count: int = 1) -> Op:
         unit = "tensor" if kind in ("gemm", "attention") else "vector"
         nbytes = ELEM_BYTES * elems
-        return Op(
-            name=name, kind=kind, unit=unit, dtype="fp16", flops=flops, in_bytes=nbytes, count=count, dims={}
-        )
+        return Op(name=name, kind=kind, unit=unit, dtype="fp16", flops=flops, in_bytes=nbytes, count=count, dims={})
 
     def gemm(name: str, rows: int, d_in: int, d_out: int, count: int = 1) -> Op:
         elems = d_in * d_out + rows * d_in + rows * d_out

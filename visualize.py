@@ -27,9 +27,7 @@ LABEL_SHARE = 0.01  # of a phase's time, below which a kernel stays unlabelled
 def bound_share(phase: Phase) -> tuple[str, float]:
     """What binds most of the phase's time, and its share: ("memory", 0.98)."""
     causes, total_s = phase.causes(), phase.total("time_s")
-    shares = {
-        bound: sum(causes.get(cause, 0.0) for cause in names) / total_s for bound, names in BOUNDS.items()
-    }
+    shares = {bound: sum(causes.get(cause, 0.0) for cause in names) / total_s for bound, names in BOUNDS.items()}
     bound = max(shares, key=shares.get)
     return bound, shares[bound]
 
@@ -180,9 +178,7 @@ def roofs(axes: plt.Axes, est: Estimate, ridge: float, x_low: float, x_high: flo
     slope_x = np.sqrt(ridge * vector_peak / bandwidth)  # between the CUDA cores' ceiling and the ridge
     y_low = axes.get_ylim()[0]
     return [
-        axes.text(
-            x_high / 1.1, peak * 1.8, f"tensor cores, {dtype}: {peak / 1e12:.1f} TFLOP/s", ha="right", **text
-        ),
+        axes.text(x_high / 1.1, peak * 1.8, f"tensor cores, {dtype}: {peak / 1e12:.1f} TFLOP/s", ha="right", **text),
         axes.text(
             x_high / 1.1,
             vector_peak * 1.1,
@@ -226,9 +222,7 @@ def save(figure: plt.Figure, path: Path) -> None:
 
 def run(argv: list[str]) -> str:
     def extra(parser):
-        parser.add_argument(
-            "--output", default="roofline.png", help="PNG or SVG by suffix (default: %(default)s)"
-        )
+        parser.add_argument("--output", default="roofline.png", help="PNG or SVG by suffix (default: %(default)s)")
 
     args, case, _ = parse(argv, "visualize.py", __doc__, extra)
     path = Path(args.output)

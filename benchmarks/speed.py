@@ -13,7 +13,10 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
-from estimator import Case, estimate  # noqa: E402  (needs the line above)
+from cycles import cycle_s  # noqa: E402  (these need the line above)
+from estimator import Case, estimate  # noqa: E402
+from hardware import A100_80GB_PCIE  # noqa: E402
+from ops import linear  # noqa: E402
 
 RUNS = 15
 
@@ -49,6 +52,14 @@ def sweep_s(method: str) -> float:
     return time.perf_counter() - start
 
 
+def gemms_s() -> float:
+    sizes = np.random.default_rng(0).integers(1, 8192, (3, 10_000)).astype(float)
+    op = linear("gemm", tokens=sizes[0], d_in=sizes[1], d_out=sizes[2], dtype="fp16", elem_bytes=2)
+    start = time.perf_counter()
+    cycle_s(op, A100_80GB_PCIE)
+    return time.perf_counter() - start
+
+
 def heavy_modules() -> list[str]:
     """Heavy packages that the estimator's path loads; should be none."""
     code = (
@@ -61,8 +72,9 @@ def heavy_modules() -> list[str]:
 
 if __name__ == "__main__":
     print(f"heavy packages loaded by the estimator: {heavy_modules() or 'none'}")
-    for name in ("roofline",):
+    for name in ("roofline", "cycle"):
         print(
-            f"{name}: process time / import numpy {startup_ratio(name):.2f}; "
-            f"estimate() {estimates_per_s(name):,.0f} /s; 10,000 batch sizes in {sweep_s(name):.2f} s"
+            f"{name}: process time / import numpy {startup_ratio(name):.2f}; estimate() {estimates_per_s(name):,.0f} /s"
         )
+    print(f"roofline: 10,000 batch sizes, all decode steps, in one call: {sweep_s('roofline'):.2f} s")
+    print(f"cycle: 10,000 GEMM shapes in one call: {gemms_s():.2f} s")

@@ -13,9 +13,7 @@ import numpy as np
 
 # Parts into which the KV range may be split; FlashAttention-2 and 3 stop at 128.
 SPLITS = np.array([1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128], dtype=float)
-EXP_PER_CLOCK = (
-    16  # exp2 per clock and SM [CUDA C++ Programming Guide, arithmetic instructions, cc 8.0 to 10.0]
-)
+EXP_PER_CLOCK = 16  # exp2 per clock and SM [CUDA C++ Programming Guide, arithmetic instructions, cc 8.0 to 10.0]
 THREADS_PER_SM = 2048  # [CUDA C++ Programming Guide, cc 8.0, 9.0, 10.0]
 PARTIAL_BYTES = 4  # of a split's partial output, fp32
 TILE_ELEM_BYTES = 2  # of an element of the tiles in shared memory, fp16 or bf16
@@ -103,9 +101,7 @@ def decode_attention(op, chip, fit) -> dict[str, np.ndarray]:
     return causes | {
         "dram": causes["dram"] + pick(copies * io / dram_rate),
         "latency": compute["latency"] * compute_bound + pick(combine_s),
-        "launch": pick(
-            (fit.launch_clocks + (fit.extra_kernels + copies) * fit.kernel_clocks) / chip.clock_hz
-        ),
+        "launch": pick((fit.launch_clocks + (fit.extra_kernels + copies) * fit.kernel_clocks) / chip.clock_hz),
     }
 
 
@@ -138,13 +134,7 @@ def _ctas_per_sm(rows, keys, head_dim, chip, fit):
 
 def _block_clocks(rows, keys, head_dim, dtype, chip, fit):
     """SM clocks that a KV block costs: (its MMAs at the sustained rate, softmax that they don't hide)."""
-    mma = (
-        2
-        * rows
-        * keys
-        * head_dim
-        / (chip.tensor_cores_per_sm * chip.fma_per_clock(dtype) * fit.mma_efficiency)
-    )
+    mma = 2 * rows * keys * head_dim / (chip.tensor_cores_per_sm * chip.fma_per_clock(dtype) * fit.mma_efficiency)
     return mma, rows * keys * (1 / EXP_PER_CLOCK + fit.vector_ops / chip.fp32_cores_per_sm)
 
 
@@ -172,9 +162,7 @@ def _combine_s(splits, out_elements, chip, fit):
     """The kernel that merges the splits: two launches' worth, a walk over the splits, partials written and read."""
     walk_s = 2 * fit.kernel_clocks / chip.clock_hz + splits * fit.combine_reads * chip.l2_latency_s
     partial_bytes = 2 * splits * PARTIAL_BYTES * out_elements
-    return np.where(
-        splits > 1, walk_s + partial_bytes / (chip.dram_read_bytes_per_s * fit.dram_efficiency), 0.0
-    )
+    return np.where(splits > 1, walk_s + partial_bytes / (chip.dram_read_bytes_per_s * fit.dram_efficiency), 0.0)
 
 
 def _fastest(seconds):

@@ -67,9 +67,7 @@ def gemm(op, chip, fit, *, resident=0.0, weights_resident=0.0) -> dict[str, np.n
         )
     )
     rates = (chip, fit, chip.fma_per_clock(op.dtype) * chip.tensor_cores_per_sm, weights_resident)
-    candidates = _candidates(
-        chip.architecture, chip.shared_bytes_per_sm, chip.registers_per_sm, chip.ctas_per_sm
-    )
+    candidates = _candidates(chip.architecture, chip.shared_bytes_per_sm, chip.registers_per_sm, chip.ctas_per_sm)
     every = _parts(candidates, *(x[..., None] for x in (m, n, k, batch, resident)), *rates)
     best = np.argmin(every["total"], axis=-1)
     parts = _parts(candidates[:, best], m, n, k, batch, resident, *rates)
@@ -83,9 +81,7 @@ def _candidates(architecture, shared_bytes_per_sm, registers_per_sm, ctas_per_sm
     table = np.array([(*tile, split) for tile in TILES[architecture] for split in SPLITS], dtype=float)
     rows, columns, k_step, stages, warp_rows, warp_columns, warps, pair, split = table.T
     shared_bytes = stages * (rows + columns / pair) * k_step * 2 + 1024  # of 2-byte operands, and barriers
-    registers = (
-        32 * warps * np.minimum(255, rows * columns / (32 * warps) + 90)
-    )  # accumulators; fragments, addresses
+    registers = 32 * warps * np.minimum(255, rows * columns / (32 * warps) + 90)  # accumulators; fragments, addresses
     per_sm = np.minimum(shared_bytes_per_sm // shared_bytes, registers_per_sm // registers)
     per_sm = np.maximum(np.minimum(per_sm, ctas_per_sm), 1)
     return np.array((rows, columns, k_step, stages, warp_rows, warp_columns, pair, per_sm, split))
@@ -103,9 +99,7 @@ def _parts(candidates, m, n, k, batch, resident, chip, fit, fma_per_clock, weigh
     # Clocks of one k-step of one CTA: MMAs (on the padding too), shared memory, the SM's port to the L2.
     mma = rows * columns * k_step / (fma_per_clock * fit.tensor_efficiency)
     panel_bytes = 2 * (real_rows + real_columns / pair) * k_step
-    read_bytes = (
-        2 * rows * columns * k_step * (1 / warp_columns + 1 / (pair * warp_rows))
-    )  # by every warp tile
+    read_bytes = 2 * rows * columns * k_step * (1 / warp_columns + 1 / (pair * warp_rows))  # by every warp tile
     shared = (read_bytes + (0 if specialised else panel_bytes)) / chip.shared_bytes_per_clock
     port = panel_bytes / PORT_BYTES_PER_CLOCK[chip.architecture]
     busy = np.maximum(np.maximum(shared, port), mma)
@@ -134,9 +128,7 @@ def _parts(candidates, m, n, k, batch, resident, chip, fit, fma_per_clock, weigh
     reduce_s = (split > 1) * (fit.split_k_s + split * m * n * batch * REDUCE_BYTES / chip.l2_bytes_per_s)
     l2_s = (a_bytes * tiles_n + b_bytes * tiles_m + c_bytes) / chip.l2_bytes_per_s
     dram_bytes = a_bytes + b_bytes * (1 - weights_resident) + c_bytes
-    dram_s = (1 - resident) * (
-        dram_bytes / (chip.dram_read_bytes_per_s * fit.dram_efficiency) + fit.dram_ramp_s
-    )
+    dram_s = (1 - resident) * (dram_bytes / (chip.dram_read_bytes_per_s * fit.dram_efficiency) + fit.dram_ramp_s)
     on_chip_s = start_s + loop_s + store_s + reduce_s
     largest = np.maximum(np.maximum(on_chip_s, l2_s), dram_s)
     weights = {

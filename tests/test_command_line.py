@@ -101,7 +101,5 @@ def test_pictures_refused(tmp_path):
     missing = tmp_path / "missing" / "roofline.png"
     assert_refused(program("visualize.py", "--output", str(missing)), "can't write")
     assert_refused(program("visualize.py", "--output", str(tmp_path / "r.gif")), ".png or .svg")
-    assert_refused(
-        program("visualize.py", "--batch", "0", "--output", str(tmp_path / "r.png")), "batch must be"
-    )
+    assert_refused(program("visualize.py", "--batch", "0", "--output", str(tmp_path / "r.png")), "batch must be")
     assert not list(tmp_path.iterdir())

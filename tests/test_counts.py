@@ -10,9 +10,7 @@ DECODE = {op.name: op for op in forward(LLAMA3_8B, batch=B, q_len=1, kv_len=2049
 def test_parameters_and_kv_cache():
     # 2 * 128256*4096 + 32 * (4096*6144 + 4096*4096 + 3*4096*14336 + 2*4096) + 4096
     assert LLAMA3_8B.parameters == 8_030_261_248
-    assert (
-        LLAMA3_8B.kv_bytes_per_token("fp16") == 2 * 32 * 8 * 128 * 2
-    )  # K and V, layers, KV heads, dim, bytes
+    assert LLAMA3_8B.kv_bytes_per_token("fp16") == 2 * 32 * 8 * 128 * 2  # K and V, layers, KV heads, dim, bytes
 
 
 def test_multiply_add_is_two_flops():
@@ -53,9 +51,7 @@ def test_the_small_kernels_are_there():
     assert DECODE["rope"].flops == 3 * 8 * (32 + 8) * 128  # 6 per pair
     assert DECODE["swiglu"].flops == 5 * 8 * 14336
     assert DECODE["swiglu"].bytes == 8 * 3 * 14336 * 2  # gate and up in, product out
-    assert (
-        DECODE["attn_add_norm"].bytes == 8 * 4 * 4096 * 2 + 4096 * 2
-    )  # x, r in; r, y out; the norm's weight
+    assert DECODE["attn_add_norm"].bytes == 8 * 4 * 4096 * 2 + 4096 * 2  # x, r in; r, y out; the norm's weight
     assert DECODE["sample"].in_bytes == 8 * 128256 * 2
 
 

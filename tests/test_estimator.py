@@ -105,8 +105,9 @@ def test_json_schema():
             assert phase[total] == pytest.approx(sum(op[total] for op in phase["ops"]), rel=1e-12)
         for op in phase["ops"]:
             assert set(op) >= {"name", "kind", "count", "flops", "bytes", "time_s", "bound"}
-            assert op["bound"] in ("compute", "memory")
+            assert op["bound"] in ("compute", "memory", "latency")
     assert result["latency_s"] == pytest.approx(sum(p["time_s"] for p in result["phases"].values()))
+    assert [op["name"] for op in result["phases"]["decode"]["ops"]][-1] == "host"
     lm_head = next(op for op in result["phases"]["decode"]["ops"] if op["name"] == "lm_head")
     assert lm_head["flops"] == 9 * 2 * 4 * 4096 * 128256  # nine steps of one launch
 

@@ -16,9 +16,7 @@ def test_a100_peaks_agree_with_the_data_sheet():
     assert A100_80GB_PCIE.tensor_flops_per_s("fp16") == pytest.approx(311.869e12, rel=1e-5)
     assert A100_80GB_PCIE.tensor_flops_per_s("int8") == pytest.approx(624e12, rel=1e-3)
     assert A100_80GB_PCIE.vector_flops_per_s == pytest.approx(19.5e12, rel=1e-3)
-    assert ridge_point_flops_per_byte(A100_80GB_PCIE, "fp16") == pytest.approx(
-        311.869e12 / 1.935e12, rel=1e-5
-    )
+    assert ridge_point_flops_per_byte(A100_80GB_PCIE, "fp16") == pytest.approx(311.869e12 / 1.935e12, rel=1e-5)
 
 
 def test_h100_peak_is_the_dense_one():

@@ -1,0 +1,58 @@
+"""A 90 % interval on every number, from the residuals that validate.py finds.
+
+Each kernel's measured time lies, nine times in ten, between `low` and `high` times its estimate. The error
+of a kernel is the same in all layers and steps (fully correlated), and independent of the other kernels' of the pass,
+since it depends on the shape; the composition (engine version, clock, card) adds one more independent error.
+"""
+
+import numpy as np
+
+from hardware import CHIPS
+
+# Ratios measured / estimated, 5th and 95th percentile: fitted on what the constants' fit never saw, by
+# python validate.py --fit (A100 rows of TensorRT-LLM and SGLang, H100 rows of all engines; pointwise: see there).
+SPREADS = {
+    "gemm": (0.83, 1.20),
+    "gemm, m <= 16": (0.88, 1.26),
+    "prefill attention": (0.74, 1.45),
+    "decode attention": (0.72, 1.65),
+    "pointwise": (0.74, 1.32),
+    "host": (0.85, 1.2),  # a judgement: hosts and engine versions
+}
+COMPOSITION = {"prefill": (0.95, 1.06), "decode": (0.98, 1.01)}  # the same of whole passes
+UNVALIDATED = 1.6  # widening, in the exponent, where nothing was measured: a judgement
+VALIDATED = ("a100-80gb-sxm", "a100-40gb-sxm", "h100-sxm", "h200-sxm", "l40s", "b200-sxm")
+
+
+def spread(op, chip) -> tuple:
+    """(low, high): the 90 % range of measured / estimated for one launch of `op`; the sizes' shape at most."""
+    low, high = SPREADS[_regime(op)] if op.kind != "gemm" else _gemm_spread(op)
+    widen = 1.0 if validated(chip) else UNVALIDATED
+    return low**widen, high**widen
+
+
+def validated(chip) -> bool:
+    """Was this very chip measured? A what-if on one of its fields was not."""
+    return chip.name in VALIDATED and chip == CHIPS[chip.name]
+
+
+def _gemm_spread(op):
+    skinny = np.asarray(op.dims["m"]) <= 16
+    (low, high), (skinny_low, skinny_high) = SPREADS["gemm"], SPREADS["gemm, m <= 16"]
+    return np.where(skinny, skinny_low, low)[()], np.where(skinny, skinny_high, high)[()]
+
+
+def _regime(op) -> str:
+    if op.kind == "attention":
+        one_query = np.ndim(op.dims["q_len"]) == 0 and op.dims["q_len"] == 1
+        return "decode attention" if one_query else "prefill attention"
+    return op.kind if op.kind in SPREADS else "pointwise"
+
+
+def phase_interval(kernels, phase: str) -> tuple:
+    """(low, high) of a phase's seconds from its kernels, [(time_s, low_s, high_s), ...]."""
+    total_s = sum(time_s for time_s, _, _ in kernels)
+    composition_low, composition_high = COMPOSITION[phase]
+    down = (total_s * (1 - composition_low)) ** 2 + sum((time_s - low_s) ** 2 for time_s, low_s, _ in kernels)
+    up = (total_s * (composition_high - 1)) ** 2 + sum((high_s - time_s) ** 2 for time_s, _, high_s in kernels)
+    return total_s - np.sqrt(down), total_s + np.sqrt(up)

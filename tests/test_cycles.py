@@ -1,0 +1,288 @@
+"""The cycle model: what must always hold, and that what is committed is what the fits find."""
+
+import json
+from dataclasses import asdict, replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import ops
+import validate
+from cycles import BOUNDS, CAUSES, KERNELS, cycle_causes, cycle_s
+from estimator import Case, estimate, run
+from hardware import A100_80GB_PCIE, A100_80GB_SXM, ARCHITECTURES, CHIPS
+from intervals import VALIDATED, spread
+from roofline import roofline_s
+from runtimes import RUNTIMES
+
+NUMBER = {"dtype": "fp16", "elem_bytes": 2}
+
+
+def attention(batch, q_len, cached, kv_heads, group):
+    sizes = {"batch": batch, "q_len": q_len, "kv_len": q_len + cached, "head_dim": 128}
+    return ops.attention("a", heads=kv_heads * group, kv_heads=kv_heads, **sizes, **NUMBER)
+
+
+tokens = st.integers(1, 20_000)
+widths = st.integers(1, 200).map(lambda n: 64 * n)
+any_op = st.one_of(
+    st.builds(lambda m, k, n: ops.linear("g", tokens=m, d_in=k, d_out=n, **NUMBER), tokens, widths, widths),
+    st.builds(lambda m, k, n: ops.linear("g", tokens=m, d_in=k, d_out=n, **NUMBER), *[st.integers(1, 5000)] * 3),
+    st.builds(
+        attention,
+        st.integers(1, 256),
+        st.sampled_from([1, 1, 2, 17, 128, 1000, 5000]),
+        st.integers(0, 8000),
+        st.sampled_from([1, 2, 8, 32]),
+        st.sampled_from([1, 4, 7, 16]),
+    ),
+    st.builds(lambda t, h: ops.rms_norm("n", tokens=t, hidden=h, **NUMBER), tokens, widths),
+    st.builds(lambda t, h: ops.add_rms_norm("n", tokens=t, hidden=h, **NUMBER), tokens, widths),
+    st.builds(lambda t, h: ops.swiglu("s", tokens=t, intermediate=h, **NUMBER), tokens, widths),
+    st.builds(lambda t, h: ops.embedding("e", tokens=t, hidden=h, **NUMBER), tokens, widths),
+    st.builds(lambda t: ops.rope("r", tokens=t, heads=32, kv_heads=8, head_dim=128, **NUMBER), tokens),
+    st.builds(lambda t: ops.kv_write("w", tokens=t, kv_heads=8, head_dim=128, **NUMBER), tokens),
+    st.builds(lambda t: ops.sample("x", sequences=t, vocab=128256, **NUMBER), st.integers(1, 512)),
+)
+chips = st.sampled_from(list(CHIPS.values()))
+SLACK = 1 + 1e-9
+
+
+@given(any_op, chips)
+@settings(max_examples=400)
+def test_never_below_the_roofline_and_causes_add_up(op, chip):
+    causes = cycle_causes(op, chip)
+    assert set(causes) <= set(CAUSES)
+    assert all(seconds >= -1e-15 for seconds in causes.values())
+    assert float(cycle_s(op, chip)) * SLACK >= float(roofline_s(op, chip))
+
+
+@given(any_op, chips, st.sampled_from(["dram_bytes_per_s", "clock_hz", "sm_count", "l2_bytes_per_clock"]), st.data())
+@settings(max_examples=600)
+def test_a_better_chip_is_never_slower(op, chip, field, data):
+    factor = data.draw(st.floats(1.001, 4))
+    value = getattr(chip, field) * factor
+    better = replace(chip, **{field: int(value) + 1 if field == "sm_count" else value})
+    assert float(cycle_s(op, better)) <= float(cycle_s(op, chip)) * SLACK
+
+
+@given(chips, st.integers(1, 8000), st.integers(1, 500), widths, widths)
+@settings(max_examples=300)
+def test_a_taller_product_is_never_faster(chip, m, more, k, n):
+    small, large = (ops.linear("g", tokens=rows, d_in=k, d_out=n, **NUMBER) for rows in (m, m + more))
+    assert float(cycle_s(small, chip)) <= float(cycle_s(large, chip)) * SLACK
+
+
+@given(st.lists(st.tuples(tokens, widths, widths), min_size=1, max_size=5), chips)
+def test_arrays_equal_a_loop(shapes, chip):
+    m, k, n = np.array(shapes, dtype=float).T
+    swept = cycle_s(ops.linear("g", tokens=m, d_in=k, d_out=n, **NUMBER), chip)
+    for row, shape in enumerate(shapes):
+        one = ops.linear("g", tokens=shape[0], d_in=shape[1], d_out=shape[2], **NUMBER)
+        assert swept[row] == pytest.approx(float(cycle_s(one, chip)), rel=1e-12)
+
+
+def test_every_kind_of_op_has_a_model_and_an_unknown_one_is_an_error():
+    from model import LLAMA3_8B, forward
+
+    for kernel in ("flash", "naive"):
+        ops_of_pass = forward(LLAMA3_8B, batch=1, q_len=4, kv_len=4, attention_kernel=kernel)
+        assert {op.kind for op in ops_of_pass} <= set(KERNELS)
+    with pytest.raises(KeyError):
+        cycle_s(ops.Op(name="new", kind="new", dtype="fp16", flops=1, dims={}), A100_80GB_PCIE)
+
+
+def test_bounds_cover_all_causes():
+    assert sorted(CAUSES) == sorted(cause for causes in BOUNDS.values() for cause in causes)
+
+
+cases = st.builds(
+    Case,
+    batch=st.integers(1, 256),
+    input_tokens=st.integers(1, 3000),
+    output_tokens=st.integers(2, 60),
+    hardware=st.sampled_from(sorted(CHIPS)),
+    runtime=st.sampled_from(sorted(RUNTIMES)),
+)
+
+
+@given(cases, st.integers(1, 40))
+@settings(max_examples=60)
+def test_more_work_never_takes_less_time(case, more):
+    for bigger in (replace(case, batch=case.batch + more), replace(case, input_tokens=case.input_tokens + more)):
+        small, large = estimate(case), estimate(bigger)
+        assert small.ttft_s <= large.ttft_s * SLACK
+        assert small.tpot_s <= large.tpot_s * SLACK
+
+
+@given(cases)
+@settings(max_examples=60)
+def test_expectation_lies_in_its_interval_above_the_bound(case):
+    est, bound = estimate(case), estimate(replace(case, method="roofline"))
+    for metric in ("ttft_s", "tpot_s", "latency_s"):
+        low, high = est.intervals[metric]
+        assert 0 < low < getattr(est, metric) < high
+        assert getattr(est, metric) * SLACK >= getattr(bound, metric)
+    for phase in (est.prefill, est.decode):
+        assert sum(phase.causes().values()) == pytest.approx(phase.total("time_s"), rel=1e-9)
+
+
+def test_runtimes():
+    ideal, vllm, eager = (estimate(Case(batch=1, runtime=name)).tpot_s for name in ("ideal", "vllm", "eager"))
+    assert ideal < vllm < eager
+    # eager PyTorch at batch 1 is bound by launches: a smaller card is as fast
+    short = Case(batch=1, input_tokens=16, output_tokens=10, runtime="eager")
+    small, large = (replace(short, hardware=name) for name in ("a100-40gb-sxm", "a100-80gb-sxm"))
+    assert estimate(small).tpot_s == pytest.approx(estimate(large).tpot_s, rel=0.01)
+    # short prompts are host time
+    assert estimate(Case(batch=1, input_tokens=8)).ttft_s >= RUNTIMES["vllm"].prefill_floor_s
+
+
+def test_what_was_never_measured_has_a_wider_interval_and_says_so():
+    known, unknown = (estimate(Case(hardware=chip)) for chip in (A100_80GB_SXM, A100_80GB_PCIE))
+
+    def width(est):
+        low, high = est.intervals["tpot_s"]
+        return (high - low) / est.tpot_s
+
+    assert width(unknown) > 1.3 * width(known)
+    assert "the interval is widened" in run([])
+    assert "the interval is widened" not in run(["--hardware", "a100-80gb-sxm"])
+    what_if = replace(A100_80GB_SXM, dram_bytes_per_s=3e12)
+    op = ops.linear("g", tokens=8, d_in=4096, d_out=4096, **NUMBER)
+    assert spread(op, what_if)[1] > spread(op, A100_80GB_SXM)[1]
+    assert set(VALIDATED) <= set(CHIPS)
+
+
+def test_pinning_weights_in_the_l2_helps_little_for_a_model_far_larger_than_it():
+    pinned, plain = (estimate(Case(l2_persistent=on)).tpot_s for on in (True, False))
+    assert 0.99 * plain < pinned < plain
+
+
+def test_report_and_json_say_why():
+    text = run(["--explain"])
+    assert "90 %)" in text and "bound" in text and "why, decode" in text
+    result = json.loads(run(["--json"]))
+    for phase in result["phases"].values():
+        assert sum(phase["causes"].values()) == pytest.approx(phase["time_s"])
+        for op in phase["ops"]:
+            assert sum(op["causes"].values()) == pytest.approx(op["time_s"])
+            assert op["low_s"] <= op["time_s"] <= op["high_s"]
+    for metric, (low, high) in result["intervals"].items():
+        assert low < result[metric] < high
+        assert result["bound"][metric] < result[metric]
+
+
+# Accuracy: guards for the figures that `python validate.py` prints ----------------------------------------------
+
+
+def error_quantiles(rows):
+    errors = np.abs([row["estimated"] / row["measured"] - 1 for row in rows])
+    return np.median(errors), np.quantile(errors, 0.9)
+
+
+def test_end_to_end_accuracy_and_coverage_on_rows_the_fit_never_saw():
+    rows, skipped = validate.read_measured(validate.FOLDER / "end_to_end.csv")
+    assert len(rows) == 396 and not skipped
+    unseen = [row for row in rows if not validate.fit_row(row)]
+    a100 = [row for row in unseen if row["hardware"].startswith("a100") and row["runtime"] != "eager"]
+    h100 = [row for row in unseen if row["hardware"] == "h100-sxm"]
+    median, p90 = error_quantiles(a100)
+    assert median < 0.06 and p90 < 0.15
+    median, p90 = error_quantiles(h100)
+    assert median < 0.09 and p90 < 0.20
+    covered = np.mean([row["low"] <= row["measured"] <= row["high"] for row in unseen])
+    assert 0.85 <= covered <= 0.95
+
+
+FOLDER = validate.data_folder()
+needs_package = pytest.mark.skipif(FOLDER is None, reason=f"kernel measurements need {validate.PACKAGE}")
+
+
+@needs_package
+@pytest.mark.parametrize(("number", "median", "mean", "p90"), [(0, 0.05, 0.071, 0.155), (1, 0.06, 0.08, 0.17)])
+def test_gemm_accuracy_on_the_a100(number, median, mean, p90):
+    rows = validate.gemm_rows(validate.DATA_SETS[number], FOLDER)
+    errors = np.abs(rows.estimate_s() / rows.measured_s - 1)
+    assert np.median(errors) <= median and errors.mean() <= mean and np.quantile(errors, 0.9) <= p90
+
+
+@needs_package
+@pytest.mark.parametrize(
+    ("phase", "median", "mean", "p90"), [("prefill", 0.06, 0.09, 0.18), ("decode", 0.08, 0.11, 0.22)]
+)
+def test_attention_accuracy_on_the_a100(phase, median, mean, p90):
+    rows = validate.attention_rows(validate.DATA_SETS[0], FOLDER, phase)
+    errors = np.abs(rows.estimate_s() / rows.measured_s - 1)
+    assert np.median(errors) <= median and errors.mean() <= mean and np.quantile(errors, 0.9) <= p90
+
+
+@needs_package
+def test_committed_constants_are_what_the_fits_find():
+    for what, name, committed, found, _ in validate.fit_table(FOLDER):
+        assert float(found) == pytest.approx(float(committed), rel=0.03), (what, name)
+
+
+def test_constants_are_few():
+    # fitted on Ampere: ten of products, seven of attention, five of pointwise kernels
+    assert len(asdict(ARCHITECTURES["ampere"].gemm)) == 10
+    assert len(validate.ATTENTION_NAMES) == 7
+    for _, _, gemm_names, attention_names in validate.REFITS:
+        assert len(gemm_names) <= 3 and len(attention_names) <= 2
+
+
+# The user's own measurements ------------------------------------------------------------------------------------
+
+
+def test_measured_rows_are_judged_or_skipped_by_line(tmp_path, capsys):
+    path = tmp_path / "mine.csv"
+    path.write_text(
+        "hardware,kind,dtype,m,n,k,batch,q_len,kv_len,heads,kv_heads,head_dim,tokens,hidden,measured_us\n"
+        "a100-80gb-sxm,gemm,fp16,8,4096,4096,,,,,,,,,26\n"
+        "a100-80gb-sxm,attention,,,,,8,1,2048,32,8,128,,,60\n"
+        "h100-sxm,norm,fp16,,,,,,,,,,4096,4096,66\n"
+        "h100-sxm,rope,fp16,,,,,,,,,,4096,5120,80\n"
+        "h100-sxm,swiglu,fp16,,,,,,,,,,4096,11008,139\n"
+        "h100-sxm,residual,fp16,,,,,,,,,,4096,4096,31\n"
+        "a100-80gb-sxm,gemm,fp16,8.5,4096,4096,,,,,,,,,26\n"
+        "a100-80gb-sxm,gemm,fp16,8,4096,4096,,,,,,,,,-1\n"
+        "a100-80gb-sxm,gem,fp16,8,4096,4096,,,,,,,,,26\n"
+        "b100,gemm,fp16,8,4096,4096,,,,,,,,,26\n"
+        "a100-80gb-sxm,attention,fp16,,,,8,9,4,32,8,128,,,60\n"
+        "a100-80gb-sxm,gemm\n"
+    )
+    result = json.loads(validate.run(["--measured", str(path), "--json"]))
+    assert result["skipped"] == 6
+    reasons = capsys.readouterr().err.splitlines()
+    assert [line.split(": ")[1] for line in reasons] == [f"skipped line {line}" for line in range(8, 14)]
+    assert [row["kind"] for row in result["rows"]] == ["gemm", "attention", "norm", "rope", "swiglu", "residual"]
+    for row in result["rows"]:
+        assert row["measured"] == pytest.approx(float(row["measured_us"]) * 1e-6)
+        assert row["low"] < row["estimated"] < row["high"]
+        assert row["estimated"] == pytest.approx(row["measured"], rel=0.5)
+    assert "6 rows, 6 skipped" in validate.run(["--measured", str(path)])
+
+
+def test_measured_end_to_end_rows_with_defaults(tmp_path):
+    path = tmp_path / "mine.csv"
+    path.write_text(
+        "hardware,runtime,model,dtype,kv_dtype,tp,batch,input_tokens,output_tokens,metric,measured\n"
+        "a100-80gb-sxm,,llama3-8b,,,,8,2048,2048,tpot_s,0.0150\n"
+        "a100-80gb-sxm,vllm,llama3-8b,fp16,fp16,2,8,2048,2048,tpot_s,0.0150\n"
+        "a100-80gb-sxm,vllm,llama3-8b,fp16,fp16,1,8,2048,1,tpot_s,0.0150\n"
+    )
+    result = json.loads(validate.run(["--measured", str(path), "--json"]))
+    assert result["skipped"] == 2
+    assert result["rows"][0]["estimated"] == pytest.approx(estimate(Case(hardware="a100-80gb-sxm")).tpot_s)
+
+
+@pytest.mark.parametrize("content", [b"", b"a,b\n1,2\n", b"\xff\xfe\x00", b'measured_us,"kind\n1,2'])
+def test_a_file_that_is_no_table_of_measurements_is_refused(tmp_path, content, capsys):
+    from estimator import guarded
+
+    path = tmp_path / "mine.csv"
+    path.write_bytes(content)
+    assert guarded(validate.run, ["--measured", str(path)]) == 2
+    assert capsys.readouterr().err.count("\n") == 1

@@ -1,0 +1,761 @@
+"""How far the estimates are from measured GPUs: python validate.py [--fit] [--plot FILE] [--measured FILE.csv].
+
+Kernel timings come from the package aiconfigurator-core (development requirement, Linux x86-64); end-to-end and
+pointwise timings from validation/*.csv, each row with its source. Without the package the rest still runs.
+"""
+
+import csv
+import importlib.util
+import json
+import sys
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from tabulate import tabulate
+
+import ops
+from cycles import cycle_causes, cycle_s
+from estimator import Case, estimate, guarded, line_parser
+from hardware import AMPERE, ARCHITECTURES, CHIPS, Chip, GemmFit
+from inputs import InputError, check_size, pick
+from intervals import spread
+from kernels.gemm import gemm, resident_fraction
+from roofline import compute_s, memory_s, roofline_s
+from runtimes import RUNTIMES
+
+FOLDER = Path(__file__).resolve().parent / "validation"
+PACKAGE = "aiconfigurator-core==0.12.0"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSet:
+    """Measured kernels of one GPU and engine. `weight_copies`: how many copies of its weights the benchmark cycles
+    through, which decides what it finds in the L2 (aiconfigurator's collectors); "l2": min(5, ceil(L2 / weights)).
+    """
+
+    hardware: str
+    folder: str
+    engine: str
+    version: str
+    weight_copies: int | str = 6
+    x_copies: int = 1
+    fitted: bool = False
+
+
+DATA_SETS = (
+    DataSet(hardware="a100-80gb-sxm", folder="a100_sxm", engine="vllm", version="0.14.0", fitted=True),
+    DataSet(hardware="a100-80gb-sxm", folder="a100_sxm", engine="trtllm", version="1.0.0"),
+    DataSet(hardware="a100-80gb-sxm", folder="a100_sxm", engine="sglang", version="0.5.10", x_copies=6),
+    DataSet(hardware="h100-sxm", folder="h100_sxm", engine="vllm", version="0.24.0"),
+    DataSet(hardware="h100-sxm", folder="h100_sxm", engine="trtllm", version="1.3.0rc20", weight_copies="l2"),
+    DataSet(hardware="h100-sxm", folder="h100_sxm", engine="sglang", version="0.5.14", x_copies=6),
+    DataSet(hardware="h200-sxm", folder="h200_sxm", engine="vllm", version="0.24.0"),
+    DataSet(hardware="h200-sxm", folder="h200_sxm", engine="trtllm", version="1.3.0rc20", weight_copies="l2"),
+    DataSet(hardware="h200-sxm", folder="h200_sxm", engine="sglang", version="0.5.14", x_copies=6),
+    DataSet(hardware="l40s", folder="l40s", engine="vllm", version="0.24.0"),
+    DataSet(hardware="l40s", folder="l40s", engine="trtllm", version="1.3.0rc20", weight_copies="l2"),
+    DataSet(hardware="l40s", folder="l40s", engine="sglang", version="0.5.14", x_copies=6),
+    DataSet(hardware="b200-sxm", folder="b200_sxm", engine="vllm", version="0.24.0"),
+    DataSet(hardware="b200-sxm", folder="b200_sxm", engine="trtllm", version="1.3.0rc20", weight_copies="l2"),
+    DataSet(hardware="b200-sxm", folder="b200_sxm", engine="sglang", version="0.5.14", x_copies=6),
+)
+# How the attention of the engines that the fit never saw differs from vLLM's: facts of their kernels, not fitted.
+OTHER_ENGINE = {
+    "append_waits": 0.0,
+    "pack_copies": 0,
+    "split_mha": True,
+}  # vectorised append, packing in the kernel
+ENGINE_ATTENTION = {
+    "vllm": {},
+    "trtllm": OTHER_ENGINE | {"pack_prefill": False, "split_prefill": False},
+    "sglang": OTHER_ENGINE,
+}
+# On the A100, SGLang 0.5 runs FlashAttention-3's sm80 kernels: 128 x 64 tiles with packed heads, a metadata kernel.
+SGLANG_A100 = {"tile_m": 128, "tile_n": 64, "decode_tile_m": 128, "pack_prefill": True, "extra_kernels": 1}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """Measured launches of one kind on one chip: one Op whose sizes are arrays, and a time for each."""
+
+    label: str
+    kind: str  # gemm, prefill attention, decode attention, norm, ...
+    chip: Chip
+    op: ops.Op
+    measured_s: np.ndarray
+    left_out: int = 0  # rows that no kernel could have reached, and so don't measure what they say
+    append: ops.Op | None = None  # the KV append that the attention timings include
+    cycle_bytes: np.ndarray | float = np.inf  # distinct bytes that the benchmark touches before a GEMM's come again
+    attention: dict | None = None  # fields of AttentionFit that the engine's kernels change
+    fitted: bool = False
+
+    def estimate_s(self, fit=None) -> np.ndarray:
+        """Seconds [rows] by the cycle model, with the chip's constants or those of `fit`."""
+        fit = fit or self.chip.fit
+        if self.attention:
+            fit = replace(fit, attention=replace(fit.attention, **self.attention))
+        if self.kind == "gemm":
+            return gemm_s(self, fit.gemm)
+        seconds = sum(cycle_causes(self.op, self.chip, fit).values())
+        if self.append:
+            seconds = seconds + sum(cycle_causes(self.append, self.chip, fit).values())
+        return seconds
+
+
+def gemm_s(rows: Rows, fit, block: int = 4096) -> np.ndarray:
+    """The GEMM model over many rows, a block at a time so that its candidates stay in cache."""
+    parts = []
+    for start in range(0, rows.measured_s.size, block):
+        piece = slice(start, start + block)
+        dims = {name: size[piece] for name, size in rows.op.dims.items()}
+        resident = resident_fraction(rows.cycle_bytes[piece], rows.chip, fit)
+        causes = gemm(replace(rows.op, dims=dims), rows.chip, fit, resident=resident)
+        parts.append(sum(causes.values()))
+    return np.concatenate(parts)
+
+
+def data_folder() -> Path | None:
+    """Where the package keeps its measurements, or None if it isn't installed."""
+    spec = importlib.util.find_spec("aiconfigurator_core")
+    return Path(spec.submodule_search_locations[0]) / "systems" / "data" if spec else None
+
+
+def gemm_rows(data: DataSet, folder: Path) -> Rows:
+    """bf16 products; repeated shapes reduced to their median."""
+    import pandas
+
+    path = folder / data.folder / "gemm" / data.engine / data.version / "gemm_perf.parquet"
+    table = pandas.read_parquet(path, columns=["gemm_dtype", "m", "n", "k", "latency"])
+    table = table[table.gemm_dtype == "bfloat16"].groupby(["m", "n", "k"], as_index=False).latency.median()
+    m, n, k = (table[name].to_numpy(dtype=float) for name in "mnk")
+    op = ops.linear("gemm", tokens=m, d_in=k, d_out=n, dtype="bf16", elem_bytes=2)
+    chip = CHIPS[data.hardware]
+    copies = data.weight_copies
+    if copies == "l2":
+        copies = np.clip(np.ceil(chip.l2_bytes / op.weight_bytes), 1, 5)
+    cycle_bytes = copies * op.weight_bytes + data.x_copies * op.in_bytes + op.out_bytes
+    return Rows(
+        label=f"{data.hardware} {data.engine} {data.version}",
+        kind="gemm",
+        chip=chip,
+        op=op,
+        measured_s=table.latency.to_numpy() * 1e-3,
+        cycle_bytes=cycle_bytes,
+        fitted=data.fitted,
+    )
+
+
+def attention_rows(data: DataSet, folder: Path, phase: str) -> Rows:
+    """bf16 attention over a bf16 cache, full causal window, the engine's main kernel (no Triton fallback)."""
+    import pandas
+
+    name = {"prefill": "context", "decode": "generation"}[phase]
+    path = folder / data.folder / "attention" / data.engine / data.version / f"{name}_attention_perf.parquet"
+    table = pandas.read_parquet(path)
+    if "window_size" not in table:
+        table["window_size"] = 0
+    plain = (table.attn_dtype == "bfloat16") & (table.kv_cache_dtype == "bfloat16")
+    plain &= (table.window_size == 0) & ~table.kernel_source.str.contains("triton")
+    if phase == "prefill":
+        plain &= table.isl > 1
+    sizes = ["batch_size", "isl", "step", "num_heads", "num_key_value_heads", "head_dim"]
+    table = table[plain].groupby(sizes, as_index=False).latency.median()
+    batch, isl, step, heads, kv_heads, head_dim = (table[size].to_numpy(dtype=float) for size in sizes)
+    q_len = isl if phase == "prefill" else 1
+    number = {"dtype": "bf16", "elem_bytes": 2}
+    shape = {"kv_heads": kv_heads, "head_dim": head_dim}
+    op = ops.attention("attention", batch=batch, q_len=q_len, kv_len=isl + step, heads=heads, **shape, **number)
+    chip, measured_s = CHIPS[data.hardware], table.latency.to_numpy() * 1e-3
+    keep = measured_s >= roofline_s(op, chip)
+    if phase == "decode" and chip.l2_partitions == 1:  # its whole cache fits in the L2, where the benchmark finds it
+        keep &= op.kv_bytes > chip.l2_bytes
+    engine = ENGINE_ATTENTION[data.engine]
+    if data.engine == "sglang" and chip.architecture == "ampere":
+        engine = engine | SGLANG_A100
+    elif data.engine == "trtllm" and phase == "prefill":
+        engine = engine | {"extra_kernels": 1}
+    append = ops.kv_write("append", tokens=batch * q_len, **shape, **number)
+    if data.engine == "trtllm":  # its QKV preprocessing kernel copies Q too
+        append = replace(append, in_bytes=append.in_bytes + op.in_bytes, out_bytes=op.in_bytes)
+    return Rows(
+        label=f"{data.hardware} {data.engine} {data.version}",
+        kind=f"{phase} attention",
+        chip=chip,
+        op=select(op, keep),
+        append=select(append, keep),
+        measured_s=measured_s[keep],
+        left_out=int((~keep).sum()),
+        attention=engine,
+        fitted=data.fitted,
+    )
+
+
+def select(op: ops.Op, keep: np.ndarray) -> ops.Op:
+    """The rows of `op` that `keep` names (a mask or indices)."""
+
+    def cut(value):
+        return value[keep] if np.ndim(value) else value
+
+    sizes = ("flops", "weight_bytes", "kv_bytes", "in_bytes", "out_bytes")
+    dims = {name: cut(value) for name, value in op.dims.items()}
+    return replace(op, dims=dims, **{name: cut(getattr(op, name)) for name in sizes})
+
+
+def sampled(rows: Rows, count: int, seed: int = 0) -> Rows:
+    """`count` of the rows, chosen by a seeded generator."""
+    if rows.measured_s.size <= count:
+        return rows
+    keep = np.sort(np.random.default_rng(seed).choice(rows.measured_s.size, count, replace=False))
+    return replace(
+        rows,
+        op=select(rows.op, keep),
+        append=select(rows.append, keep) if rows.append else None,
+        measured_s=rows.measured_s[keep],
+        cycle_bytes=rows.cycle_bytes[keep] if np.ndim(rows.cycle_bytes) else rows.cycle_bytes,
+    )
+
+
+def pointwise_op(kind: str, row: dict) -> ops.Op:
+    """The op of a row of a measured norm, rope, swiglu, residual or embedding: sizes tokens and hidden; for rope
+    heads, kv_heads and head_dim, for swiglu intermediate, where the row has them.
+    """
+    number = {"tokens": row["tokens"], "dtype": "fp16", "elem_bytes": 2}
+    hidden = row["hidden"]
+    if kind == "norm":
+        return ops.rms_norm(kind, hidden=hidden, **number)
+    if kind == "embedding":
+        return ops.embedding(kind, hidden=hidden, **number)
+    if kind == "swiglu":
+        return ops.swiglu(kind, intermediate=row.get("intermediate", hidden), **number)
+    if kind == "residual":
+        return ops.residual_add(kind, hidden=hidden, **number)
+    if "heads" in row:
+        shape = {name: row[name] for name in ("heads", "kv_heads", "head_dim")}
+        return ops.rope(kind, **shape, **number)
+    return ops.rope(kind, heads=1, kv_heads=0, head_dim=hidden, **number)
+
+
+POINTWISE = ("norm", "rope", "swiglu", "residual", "embedding")
+# Rows of validation/pointwise.csv that the constants were fitted on: Llama-3-8B's shapes on the A100.
+POINTWISE_FIT = {"hardware": "a100-80gb-sxm", "intermediate": 14336}
+
+
+def pointwise_rows() -> list[Rows]:
+    """Rows of validation/pointwise.csv (kernel time alone, no gap between kernels), from 17 tokens up: below that
+    the timings, whole microseconds, say little.
+    """
+    import pandas
+
+    table = pandas.read_csv(FOLDER / "pointwise.csv")
+    table = table[table.hardware.isin(CHIPS) & (table.tokens > 16)]
+    sizes = ("tokens", "hidden", "intermediate", "heads", "kv_heads", "head_dim")
+    found = []
+    for (hardware, fitted, kind), part in table.groupby(
+        ["hardware", table.intermediate == POINTWISE_FIT["intermediate"], "kind"]
+    ):
+        row = {name: part[name].to_numpy(dtype=float) for name in sizes}
+        found.append(
+            Rows(
+                label=f"{hardware} vidur {'llama3-8b' if fitted else 'llama2-7b, -70b'}",
+                kind=kind,
+                chip=CHIPS[hardware],
+                op=pointwise_op(kind, row),
+                measured_s=part.measured_us.to_numpy() * 1e-6,
+                fitted=bool(fitted),
+            )
+        )
+    return found
+
+
+def pointwise_s(rows: Rows, fit=None) -> np.ndarray:
+    """As Rows.estimate_s, without the launch, which these timings don't include."""
+    causes = cycle_causes(rows.op, rows.chip, fit)
+    return sum(seconds for cause, seconds in causes.items() if cause != "launch")
+
+
+# Measured rows in a CSV file: the user's own, and validation/end_to_end.csv -----------------------------------
+
+KERNEL_SIZES = {
+    "gemm": ("m", "n", "k"),
+    "attention": ("batch", "q_len", "kv_len", "heads", "kv_heads", "head_dim"),
+    **dict.fromkeys(POINTWISE, ("tokens", "hidden")),
+}
+OPTIONAL_SIZES = {"rope": ("heads", "kv_heads", "head_dim"), "swiglu": ("intermediate",)}
+END_TO_END_METRICS = ("ttft_s", "tpot_s", "latency_s")
+
+
+def read_measured(path: Path) -> tuple[list[dict], list[str]]:
+    """The usable rows of a CSV file with what each was measured and estimated to take, and why each other row
+    was skipped. Raises InputError for a file that can't be read at all.
+    """
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, strict=True)
+            header = reader.fieldnames or []
+            kernels, metrics = "measured_us" in header, "measured" in header
+            if not (kernels or metrics):
+                raise InputError(
+                    f"{path} has no column measured_us (kernel rows) or measured (end-to-end rows); "
+                    f"it has: {', '.join(map(str, header)) or 'nothing'}"
+                )
+            rows = [(reader.line_num, row) for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"can't read {path}: {getattr(error, 'strerror', None) or error}") from error
+    done, skipped = [], []
+    for line, row in rows:
+        try:
+            if None in row or None in row.values():
+                raise InputError("it has more or fewer values than the header")
+            row = {name.strip(): text.strip() for name, text in row.items()}
+            kernel = bool(row.get("measured_us"))
+            estimated = kernel_row(row) if kernel else end_to_end_row(row)
+            done.append({"line": line, **row, **estimated})
+        except InputError as error:
+            skipped.append(f"line {line}: {error}")
+    return done, skipped
+
+
+def positive(row: dict, name: str) -> float:
+    text = row.get(name, "")
+    try:
+        value = float(text)
+    except ValueError:
+        raise InputError(f"{name} must be a number, not {text!r}") from None
+    if not 0 < value < 1e9:
+        raise InputError(f"{name} must be a number above 0 and below 1e9, not {text}")
+    return value
+
+
+def size(row: dict, name: str) -> int:
+    return check_size(name, positive(row, name))
+
+
+def kernel_row(row: dict) -> dict:
+    """measured, estimated, low and high in seconds of one kernel. An attention row is the engine's call: it writes
+    the new K and V to the cache, then attends. Kernels start from DRAM and follow one another in a CUDA graph.
+    """
+    measured_s = positive(row, "measured_us") * 1e-6
+    chip = CHIPS[pick("hardware", row.get("hardware", ""), CHIPS)]
+    kind = pick("kind", row.get("kind", ""), KERNEL_SIZES)
+    dtype = pick("dtype", row.get("dtype") or "fp16", ("fp16", "bf16"))
+    dims = {name: size(row, name) for name in KERNEL_SIZES[kind]}
+    dims |= {name: size(row, name) for name in OPTIONAL_SIZES.get(kind, ()) if row.get(name)}
+    number = {"dtype": dtype, "elem_bytes": 2}
+    kernels = []
+    if kind == "gemm":
+        kernels.append(ops.linear(kind, tokens=dims["m"], d_in=dims["k"], d_out=dims["n"], **number))
+    elif kind == "attention":
+        if dims["heads"] % dims["kv_heads"] or dims["q_len"] > dims["kv_len"]:
+            raise InputError("heads must be a multiple of kv_heads, and kv_len at least q_len")
+        kernels.append(ops.attention(kind, **dims, **number))
+        shape = {name: dims[name] for name in ("kv_heads", "head_dim")}
+        kernels.append(ops.kv_write(kind, tokens=dims["batch"] * dims["q_len"], **shape, **number))
+    else:
+        kernels.append(pointwise_op(kind, dims))
+    seconds = [float(cycle_s(op, chip)) for op in kernels]
+    low, high = spread(kernels[0], chip)
+    estimated = sum(seconds)
+    return {"measured": measured_s, "estimated": estimated, "low": estimated * low, "high": estimated * high}
+
+
+def end_to_end_row(row: dict) -> dict:
+    """measured, estimated, low and high in seconds of one metric of a static batch."""
+    metric = pick("metric", row.get("metric", ""), END_TO_END_METRICS)
+    for name, only in (("kv_dtype", ("", "fp16", "bf16")), ("tp", ("", "1", "1.0"))):
+        if row.get(name, "") not in only:
+            raise InputError(f"{name} {row[name]} is not modelled; {only[1]} is")
+    case = Case(
+        hardware=row.get("hardware", ""),
+        model=row.get("model", ""),
+        dtype=row.get("dtype") or "fp16",
+        runtime=row.get("runtime") or "vllm",  # a name, or a profile by itself
+        batch=size(row, "batch"),
+        input_tokens=size(row, "input_tokens"),
+        output_tokens=size(row, "output_tokens"),
+    )
+    measured_s = positive(row, "measured")
+    est = estimate(case)
+    if metric == "tpot_s" and not est.decode.steps:
+        raise InputError("tpot_s needs at least 2 output_tokens")
+    low, high = est.intervals[metric]
+    bound = estimate(replace(case, method="roofline"))
+    return {
+        "measured": measured_s,
+        "estimated": float(getattr(est, metric)),
+        "low": float(low),
+        "high": float(high),
+        "bound": float(getattr(bound, metric)),
+    }
+
+
+# Figures -------------------------------------------------------------------------------------------------------
+
+HEADERS = ("data", "kind", "rows", "left out", "median", "mean", "p90", "bias", "in 90 %")
+HEADERS += ("ideal roofline: median", "mean", "p90", "with 2 efficiencies: median", "mean", "p90")
+
+
+def errors(estimated_s, measured_s) -> list[str]:
+    """[median, mean, p90] of |estimated / measured - 1|, in percent."""
+    error = np.abs(estimated_s / measured_s - 1)
+    return [f"{100 * x:.1f}" for x in (np.median(error), np.mean(error), np.quantile(error, 0.9))]
+
+
+def bias(estimated_s, measured_s) -> str:
+    return f"{100 * np.median(estimated_s / measured_s - 1):+.1f}"
+
+
+def coverage(measured_s, low_s, high_s) -> str:
+    return f"{100 * np.mean((low_s <= measured_s) & (measured_s <= high_s)):.0f}"
+
+
+def two_efficiencies(rows: Rows) -> np.ndarray:
+    """[3]: shares of peak FLOP/s and of DRAM bandwidth, and a launch time in seconds, that fit `rows` best."""
+    from scipy.optimize import minimize
+
+    compute, memory = compute_s(rows.op, rows.chip), memory_s(rows.op, rows.chip)
+
+    def cost(x):
+        shares = np.exp(x)
+        estimated = np.maximum(compute / shares[0], memory / shares[1]) + shares[2]
+        return np.mean(np.abs(np.log(estimated / rows.measured_s)))
+
+    return np.exp(minimize(cost, np.log([0.7, 0.7, 5e-6]), method="Nelder-Mead").x)
+
+
+def kernel_sets(folder: Path):
+    """All data sets of the package, the fitted one first."""
+    for data in DATA_SETS:
+        yield gemm_rows(data, folder)
+    for phase in ("prefill", "decode"):
+        for data in DATA_SETS:
+            yield attention_rows(data, folder, phase)
+
+
+def kernel_table(folder: Path) -> list[list]:
+    table, simple = [], {}
+    for rows in kernel_sets(folder):
+        if rows.fitted:
+            simple[rows.kind] = two_efficiencies(sampled(rows, 3000))
+        shares = simple[rows.kind]
+        compute, memory = compute_s(rows.op, rows.chip), memory_s(rows.op, rows.chip)
+        ideal_s = np.maximum(compute, memory)
+        simple_s = np.maximum(compute / shares[0], memory / shares[1]) + shares[2]
+        estimated, measured = rows.estimate_s(), rows.measured_s
+        low, high = spread(rows.op, rows.chip)
+        table.append(
+            [rows.label + (" (fit)" if rows.fitted else ""), rows.kind, measured.size, rows.left_out]
+            + [*errors(estimated, measured), bias(estimated, measured)]
+            + [coverage(measured, estimated * low, estimated * high)]
+            + [*errors(ideal_s, measured), *errors(simple_s, measured)]
+        )
+    return table
+
+
+def pointwise_table() -> list[list]:
+    table = []
+    for rows in pointwise_rows():
+        estimated, measured = pointwise_s(rows), rows.measured_s
+        low, high = spread(rows.op, rows.chip)
+        table.append(
+            [rows.label + (" (fit)" if rows.fitted else ""), rows.kind, measured.size, 0]
+            + [*errors(estimated, measured), bias(estimated, measured)]
+            + [coverage(measured, estimated * low, estimated * high)]
+            + [*errors(roofline_s(rows.op, rows.chip), measured)]
+        )
+    return table
+
+
+def fit_row(row: dict) -> bool:
+    """Was the runtime's profile fitted on this row of end_to_end.csv?"""
+    if row["runtime"] == "eager":
+        return row["model"] == "llama2-7b" and "4.35.2" in row["runtime_version"]
+    return row["hardware"] == "a100-40gb-sxm" and row["model"] in ("llama3-8b", "llama2-7b")
+
+
+def end_to_end_groups(rows: list[dict]) -> dict[tuple[str, str], list[dict]]:
+    groups: dict[tuple[str, str], list[dict]] = {}
+    for row in rows:
+        label = f"{row['hardware']} {row['runtime']}" + (" (fit)" if fit_row(row) else "")
+        groups.setdefault((label, row["metric"]), []).append(row)
+    return dict(sorted(groups.items()))
+
+
+def end_to_end_table(rows: list[dict]) -> list[list]:
+    table = []
+    for (label, metric), group in end_to_end_groups(rows).items():
+        measured, estimated, low, high, bound = (
+            np.array([row[name] for row in group]) for name in ("measured", "estimated", "low", "high", "bound")
+        )
+        table.append(
+            [label, f"{metric} ({', '.join(sorted({row['model'] for row in group}))})", len(group), 0]
+            + [*errors(estimated, measured), bias(estimated, measured), coverage(measured, low, high)]
+            + errors(bound, measured)
+        )
+    return table
+
+
+# Fitting --------------------------------------------------------------------------------------------------------
+
+# Neutral starting points: round numbers of the right order, not the result.
+GEMM_START = GemmFit(
+    tensor_efficiency=0.9,
+    dram_efficiency=0.9,
+    dram_ramp_s=2e-6,
+    l2_usable=0.8,
+    step_clocks=60.0,
+    wave_clocks=1000.0,
+    epilogue_bytes_per_clock=16.0,
+    split_k_s=2e-6,
+    overlap=4.0,
+    launch_clocks=3000.0,
+)
+ATTENTION_NAMES = (
+    "vector_ops",
+    "cta_waits",
+    "dram_efficiency",
+    "launch_clocks",
+    "append_waits",
+    "tail",
+    "kernel_clocks",
+)
+ATTENTION_START = dict(zip(ATTENTION_NAMES, (5.0, 4.6, 0.85, 7000.0, 13.0, 0.5, 2700.0), strict=True))
+# At most three constants per further architecture; GEMM on all engines of one GPU, attention on its vLLM rows.
+REFITS = (
+    ("ada", "l40s", ("tensor_efficiency", "l2_usable", "dram_efficiency"), ("mma_efficiency", "dram_efficiency")),
+    ("hopper", "h100-sxm", ("dram_efficiency", "overlap"), ("mma_efficiency", "cta_waits")),
+    (
+        "blackwell",
+        "b200-sxm",
+        ("dram_efficiency", "epilogue_bytes_per_clock", "tensor_efficiency"),
+        ("dram_efficiency", "launch_clocks"),
+    ),
+)
+AT_MOST_ONE = ("tensor_efficiency", "mma_efficiency", "dram_efficiency", "l2_usable")
+RUNTIME_NAMES = {
+    "vllm": ("step_s", "sequence_s"),
+    "tensorrt-llm": ("step_s", "sequence_s", "sm_bytes_per_clock", "dram_efficiency"),
+    "eager": ("host_launch_s", "pointwise_passes", "kv_copies"),
+}
+RUNTIME_START = {"step_s": 0.3e-3, "sequence_s": 30e-6, "sm_bytes_per_clock": 30.0, "dram_efficiency": 0.95}
+RUNTIME_START |= {"host_launch_s": 80e-6, "pointwise_passes": 8.0, "kv_copies": 6.0}
+
+
+def fit_constants(residuals, start: dict[str, float], steps: int) -> dict[str, float]:
+    """The positive constants that bring `residuals` (a function of them: log estimated / measured) nearest to 0.
+    Robust least squares in the logarithms for the start, Nelder-Mead on a robust mean for the finish, since the
+    models have kinks (the choice of tile, whole waves).
+    """
+    from scipy.optimize import least_squares, minimize
+
+    names = list(start)
+    high = np.array([0.0 if name in AT_MOST_ONE else np.inf for name in names])
+
+    def constants(x) -> dict[str, float]:
+        return dict(zip(names, np.exp(np.minimum(x, high)).tolist(), strict=True))
+
+    def cost(x) -> float:
+        return float(np.mean(np.sqrt(1 + (residuals(constants(x)) / 0.05) ** 2)))
+
+    x = np.minimum(np.log(list(start.values())), high - 0.01)
+    robust = {"loss": "soft_l1", "f_scale": 0.05, "diff_step": 1e-2, "max_nfev": 20}
+    x = least_squares(lambda x: residuals(constants(x)), x, **robust).x
+    for _ in range(2 if steps else 0):
+        simplex = np.vstack([x, x - 0.12 * np.eye(x.size)])
+        x = minimize(cost, x, method="Nelder-Mead", options={"maxfev": steps, "initial_simplex": simplex}).x
+    return constants(x)
+
+
+def fit_part(part: str, base, start: dict[str, float], sets: list[Rows], steps: int) -> dict[str, float]:
+    """Constants named in `start` of one part ("gemm" or "attention") of the Architecture `base`, on `sets`."""
+
+    def residuals(constants: dict[str, float]) -> np.ndarray:
+        fit = replace(base, **{part: replace(getattr(base, part), **constants)})
+        return np.concatenate([np.log(rows.estimate_s(fit) / rows.measured_s) for rows in sets])
+
+    return fit_constants(residuals, start, steps)
+
+
+def fit_kernels(folder: Path):
+    """(what, committed, found) of every constant of GEMM and attention."""
+    first = DATA_SETS[0]
+    gemm_found = fit_part("gemm", AMPERE, asdict(GEMM_START), [gemm_rows(first, folder)], 500)
+    phases = ("prefill", "decode")
+    sets = [sampled(attention_rows(first, folder, phase), 1500) for phase in phases]
+    attention_found = fit_part("attention", AMPERE, ATTENTION_START, sets, 500)
+    yield "ampere gemm", asdict(AMPERE.gemm), gemm_found
+    yield "ampere attention", asdict(AMPERE.attention), attention_found
+    for name, hardware, gemm_names, attention_names in REFITS:
+        committed = ARCHITECTURES[name]
+        # what was not refitted is Ampere's; what the kernels are is the architecture's own
+        gemm_base = replace(committed, gemm=replace(AMPERE.gemm, **gemm_found))
+        own = [data for data in DATA_SETS if data.hardware == hardware]
+        sets = [sampled(gemm_rows(data, folder), 1000) for data in own]
+        start = {field: getattr(gemm_base.gemm, field) for field in gemm_names}
+        yield f"{name} gemm", asdict(committed.gemm), fit_part("gemm", gemm_base, start, sets, 120)
+        sets = [sampled(attention_rows(own[0], folder, phase), 1500) for phase in phases]
+        start = {field: getattr(AMPERE.attention, field) for field in attention_names}
+        yield f"{name} attention", asdict(committed.attention), fit_part("attention", committed, start, sets, 100)
+
+
+def fit_pointwise():
+    """(what, committed, found) of the pointwise kernels: A100, then one factor on the rates for Hopper."""
+    sets = [rows for rows in pointwise_rows() if rows.kind in AMPERE.pointwise.elements_per_clock]
+    kinds = sorted({rows.kind for rows in sets})
+
+    def residuals(constants, architecture, chosen):
+        rates = {kind: constants.get(kind, 1.0) * constants.get("factor", 1.0) for kind in kinds}
+        if "factor" in constants:
+            rates = {kind: AMPERE.pointwise.elements_per_clock[kind] * constants["factor"] for kind in kinds}
+        fit = replace(architecture.pointwise, elements_per_clock=rates)
+        if "start_s" in constants:
+            fit = replace(fit, start_s=constants["start_s"])
+        fit = replace(architecture, pointwise=fit)
+        return np.concatenate([np.log(pointwise_s(rows, fit) / rows.measured_s) for rows in chosen])
+
+    start = dict.fromkeys(kinds, 1.0) | {"start_s": 1e-6}
+    ampere_sets = [rows for rows in sets if rows.fitted]
+    found = fit_constants(lambda x: residuals(x, AMPERE, ampere_sets), start, 400)
+    committed = AMPERE.pointwise.elements_per_clock | {"start_s": AMPERE.pointwise.start_s}
+    yield "ampere pointwise, elements per clock", committed, found
+    hopper = ARCHITECTURES["hopper"]
+    hopper_sets = [rows for rows in sets if rows.chip.architecture == "hopper"]
+    found = fit_constants(lambda x: residuals(x, hopper, hopper_sets), {"factor": 1.0}, 100)
+    factor = hopper.pointwise.elements_per_clock["norm"] / AMPERE.pointwise.elements_per_clock["norm"]
+    yield "hopper pointwise, rates over ampere's", {"factor": factor}, found
+
+
+def fit_runtimes():
+    """(what, committed, found) of the runtimes' profiles, on the rows of end_to_end.csv that fit_row names."""
+    with open(FOLDER / "end_to_end.csv", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if fit_row(row)]
+    for name, names in RUNTIME_NAMES.items():
+        committed, own = RUNTIMES[name], [row for row in rows if row["runtime"] == name]
+        in_attention = [field for field in names if field in committed.attention]
+
+        def residuals(constants, committed=committed, own=own, in_attention=in_attention):
+            attention = committed.attention | {field: constants[field] for field in in_attention}
+            host = {field: value for field, value in constants.items() if field not in in_attention}
+            runtime = replace(committed, attention=attention, **host)
+            estimated = [end_to_end_row(row | {"runtime": runtime})["estimated"] for row in own]
+            return np.log(np.array(estimated) / [float(row["measured"]) for row in own])
+
+        found = fit_constants(residuals, {field: RUNTIME_START[field] for field in names}, 0)
+        flat = asdict(committed)
+        yield f"runtime {name}", flat | flat["attention"], found
+
+
+def fit_table(folder: Path | None) -> list[list]:
+    """Every fitted constant: what is committed, and what the fit finds now."""
+    results = [*fit_pointwise(), *fit_runtimes(), *(fit_kernels(folder) if folder else ())]
+    return [
+        [what, name, f"{committed[name]:.4g}", f"{value:.4g}", f"{value / committed[name] - 1:+.1%}"]
+        for what, committed, found in results
+        for name, value in found.items()
+    ]
+
+
+# Pictures -------------------------------------------------------------------------------------------------------
+
+
+def plot(folder: Path, path: Path) -> str:
+    """Measured against estimated, and the error by size, of the A100's kernels; returns what was drawn."""
+    import matplotlib.pyplot as plt
+
+    from visualize import save
+
+    colours = {"vllm": "#0072B2", "trtllm": "#D55E00", "sglang": "#009E73"}
+    kinds = ("gemm", "prefill attention", "decode attention")
+    figure, axes = plt.subplots(2, 3, figsize=(13, 8), layout="constrained", sharex="col")
+    for rows in kernel_sets(folder):
+        if rows.chip.architecture != "ampere":
+            continue
+        engine = rows.label.split()[1]
+        column = kinds.index(rows.kind)
+        rows = sampled(rows, 4000)
+        estimated, measured = rows.estimate_s() * 1e6, rows.measured_s * 1e6
+        label = f"{engine}{' (fitted on)' if rows.fitted else ''}: {errors(estimated, measured)[0]} % median"
+        style = {"s": 3, "alpha": 0.35, "color": colours[engine], "linewidths": 0, "rasterized": True}
+        axes[0, column].scatter(measured, estimated, label=label, **style)
+        axes[1, column].scatter(measured, 100 * (estimated / measured - 1), **style)
+    for column, kind in enumerate(kinds):
+        top, bottom = axes[:, column]
+        low, high = top.get_xlim()
+        low = max(low, 1.0)
+        top.set(xscale="log", yscale="log", title=kind, xlim=(low, high), ylim=(low, high))
+        top.plot([low, high], [low, high], color="#333333", lw=1)
+        top.legend(markerscale=4, loc="upper left", fontsize=9)
+        bottom.axhline(0, color="#333333", lw=1)
+        bottom.set(xscale="log", ylim=(-60, 60), xlabel="measured (us)")
+    axes[0, 0].set_ylabel("estimated (us)")
+    axes[1, 0].set_ylabel("estimated / measured - 1 (%)")
+    figure.suptitle(
+        "A100-SXM4-80GB: products carry over to engines that the fit never saw; attention kernels differ by engine"
+    )
+    save(figure, path)
+    return f"{path}: measured against estimated, A100 kernels"
+
+
+# The command line -----------------------------------------------------------------------------------------------
+
+
+def report_measured(path: Path, as_json: bool) -> str:
+    """The user's own rows. As JSON one object; as text a table, with the reasons for skipped rows on stderr."""
+    rows, skipped = read_measured(path)
+    for reason in skipped:
+        print(f"{path}: skipped {reason}", file=sys.stderr)
+    if as_json:
+        return json.dumps({"rows": rows, "skipped": len(skipped)}, allow_nan=False)
+    if not rows:
+        return f"{path}: no usable row, {len(skipped)} skipped"
+    groups: dict[tuple[str, str], list[dict]] = {}
+    for row in rows:
+        what = row["kind"] if row.get("measured_us") else f"{row.get('runtime') or 'vllm'} {row['metric']}"
+        groups.setdefault((row["hardware"], what), []).append(row)
+    table = []
+    for (hardware, what), group in groups.items():
+        columns = [np.array([row[name] for row in group]) for name in ("measured", "estimated", "low", "high")]
+        measured, estimated, low, high = columns
+        figures = [*errors(estimated, measured), bias(estimated, measured), coverage(measured, low, high)]
+        table.append([hardware, what, len(group), *figures])
+    headers = ("hardware", "what", "rows", "median", "mean", "p90", "bias", "in 90 %")
+    return f"{show(table, headers)}\n{len(rows)} rows, {len(skipped)} skipped"
+
+
+def show(table: list[list], headers: tuple[str, ...]) -> str:
+    align = ["right" if column > 1 else "left" for column in range(len(headers))]
+    return tabulate(table, headers, tablefmt="simple", disable_numparse=True, colalign=align)
+
+
+def run(argv: list[str]) -> str:
+    parser = line_parser("validate.py", __doc__)
+    parser.add_argument("--fit", action="store_true", help="fit the constants again, beside what is committed")
+    parser.add_argument("--plot", metavar="FILE", help="also draw measured against estimated (PNG or SVG)")
+    parser.add_argument("--measured", metavar="FILE.csv", help="judge your own measurements (format: README)")
+    parser.add_argument("--json", action="store_true", help="with --measured: one JSON object")
+    args = parser.parse_args(argv)
+    if args.json and not args.measured:
+        raise InputError("--json goes with --measured")
+    if args.measured:
+        return report_measured(Path(args.measured), args.json)
+    folder = data_folder()
+    parts = []
+    if args.fit:
+        headers = ("what", "constant", "committed", "found now", "difference")
+        parts.append(show(fit_table(folder), headers))
+    else:
+        kernels = kernel_table(folder) if folder else []
+        rows, _ = read_measured(FOLDER / "end_to_end.csv")
+        parts.append("absolute error of time in %; bias: median of estimated / measured - 1; in 90 %: share of the")
+        parts.append("measurements inside the interval; left out: rows faster than the chip's own roofline\n")
+        parts += [show(kernels, HEADERS), ""] if kernels else []
+        parts += [show(pointwise_table(), HEADERS[:12]), "", show(end_to_end_table(rows), HEADERS[:12])]
+    if folder is None:
+        parts.append(f"\nGEMM and attention left out: pip install {PACKAGE} (Linux x86-64) brings their measurements")
+    elif args.plot:
+        parts.append("\n" + plot(folder, Path(args.plot)))
+    return "\n".join(parts)
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(run, sys.argv[1:]))
