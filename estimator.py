@@ -506,7 +506,9 @@ def run(argv: list[str]) -> str:
             raise InputError("--compare goes with --method seed")
         import seed
 
-        rows = seed.waterfall(est.case, est.model, est.chip, seed_machine(case))
+        expected = estimate(replace(case, method="cycle"))
+        times = (expected.ttft_s, expected.tpot_s)
+        rows = seed.waterfall(est.case, est.model, est.chip, seed_machine(case), times)
         return report.waterfall_json(rows) if args.json else report.waterfall_text(rows)
     bound = estimate(replace(case, method="roofline")) if case.method == "cycle" else est
     if args.json:

@@ -37,6 +37,7 @@ CORRECTIONS = (  # in the order of the waterfall: attention's bytes first, so th
     ("missing kernels", "RoPE, KV write, gate x up, sampling added; QKV, gate+up, add+norm fused"),
     ("forgotten prompt", "decode attends to the prompt too; all steps, not 8 samples"),
     ("peaks", "peaks from counts and clock; FP32 rate for CUDA cores"),
+    ("real kernels", "from the bound to the expectation: --method cycle"),
 )
 
 
@@ -94,9 +95,10 @@ def seed_ops(model: Model, *, batch: int, q_len: int, kv_len: Number, fixed=froz
     ]
 
 
-def waterfall(case, model: Model, chip, machine: Machine) -> list[dict]:
+def waterfall(case, model: Model, chip, machine: Machine, expected: tuple[float, float]) -> list[dict]:
     """One row per correction: TTFT and TPOT after it, and what it changed, in seconds. The first row is the
-    earlier tool's result, the last the roofline's; the changes add up to the difference.
+    earlier tool's result, the last but one the roofline's, the last `expected` (TTFT and TPOT by the cycle model);
+    the changes add up to the difference.
     """
     prompt, sampled = case.input_tokens, sampled_kv_len(case.output_tokens)
     own = prompt + np.arange(1.0, max(case.output_tokens, 2))
@@ -124,7 +126,7 @@ def waterfall(case, model: Model, chip, machine: Machine) -> list[dict]:
 
     names = [name for name, _ in CORRECTIONS]
     stages = [earlier(frozenset(names[:done])) for done in range(7)]
-    stages += [ours(sampled, machine), ours(own, machine), ours(own, chip)]
+    stages += [ours(sampled, machine), ours(own, machine), ours(own, chip), expected]
     rows = [
         {
             "correction": "earlier estimator",
