@@ -25,7 +25,7 @@ class Op:
     """
 
     name: str
-    kind: str  # gemm, attention, norm, rope, kv_write, swiglu, embedding, softmax, sample
+    kind: str  # gemm, grouped_gemm, attention, norm, rope, kv_write, swiglu, embedding, softmax, sample
     unit: str = "vector"
     dtype: str
     flops: Number
@@ -63,6 +63,46 @@ def linear(name: str, *, tokens: Number, d_in: int, d_out: int, dtype: str, elem
         out_bytes=d_out * elem_bytes * tokens,
         count=count,
         dims={"m": tokens, "n": d_out, "k": d_in},
+    )
+
+
+def distinct_experts(tokens: Number, experts: int, top_k: int) -> Number:
+    """Expected number of experts that at least one of `tokens` chooses, each choosing `top_k` of them at random:
+    experts * (1 - (1 - top_k / experts) ** tokens).
+    >>> distinct_experts(1, 8, 2)
+    2.0
+    """
+    return experts * (1 - (1 - top_k / experts) ** tokens)
+
+
+def grouped_linear(
+    name: str,
+    *,
+    tokens: Number,
+    experts: int,
+    top_k: int,
+    d_in: int,
+    d_out: int,
+    dtype: str,
+    elem_bytes: int,
+    count: int = 1,
+) -> Op:
+    """One linear layer of a mixture of experts: each of tokens * top_k (token, expert) pairs through its expert, all
+    experts in one launch. flops = 2 * pairs * in * out; only the weights of experts that are chosen are read.
+    """
+    pairs = top_k * tokens
+    active = distinct_experts(tokens, experts, top_k)
+    return Op(
+        name=name,
+        kind="grouped_gemm",
+        unit="tensor",
+        dtype=dtype,
+        flops=2 * d_in * d_out * pairs,
+        weight_bytes=d_in * d_out * elem_bytes * active,
+        in_bytes=d_in * elem_bytes * pairs,
+        out_bytes=d_out * elem_bytes * pairs,
+        count=count,
+        dims={"m": pairs, "n": d_out, "k": d_in, "experts": experts, "active": active},
     )
 
 
