@@ -241,31 +241,31 @@ def pointwise_op(kind: str, row: dict) -> ops.Op:
 
 POINTWISE = ("norm", "rope", "swiglu", "residual", "embedding")
 # Rows of validation/pointwise.csv that the constants were fitted on: Llama-3-8B's shapes on the A100.
-POINTWISE_FIT = {"hardware": "a100-80gb-sxm", "intermediate": 14336}
+POINTWISE_FIT = {"hardware": "a100-80gb-sxm", "intermediate": "14336"}
 
 
 def pointwise_rows() -> list[Rows]:
     """Rows of validation/pointwise.csv (kernel time alone, no gap between kernels), from 17 tokens up: below that
     the timings, whole microseconds, say little.
     """
-    import pandas
-
-    table = pandas.read_csv(FOLDER / "pointwise.csv")
-    table = table[table.hardware.isin(CHIPS) & (table.tokens > 16)]
+    with open(FOLDER / "pointwise.csv", newline="") as file:
+        table = [row for row in csv.DictReader(file) if row["hardware"] in CHIPS and int(row["tokens"]) > 16]
+    groups: dict[tuple[str, bool, str], list[dict]] = {}
+    for row in table:
+        fitted = row["intermediate"] == POINTWISE_FIT["intermediate"]
+        groups.setdefault((row["hardware"], fitted, row["kind"]), []).append(row)
     sizes = ("tokens", "hidden", "intermediate", "heads", "kv_heads", "head_dim")
     found = []
-    for (hardware, fitted, kind), part in table.groupby(
-        ["hardware", table.intermediate == POINTWISE_FIT["intermediate"], "kind"]
-    ):
-        row = {name: part[name].to_numpy(dtype=float) for name in sizes}
+    for (hardware, fitted, kind), part in sorted(groups.items()):
+        columns = {name: np.array([float(row[name]) for row in part]) for name in (*sizes, "measured_us")}
         found.append(
             Rows(
                 label=f"{hardware} vidur {'llama3-8b' if fitted else 'llama2-7b, -70b'}",
                 kind=kind,
                 chip=CHIPS[hardware],
-                op=pointwise_op(kind, row),
-                measured_s=part.measured_us.to_numpy() * 1e-6,
-                fitted=bool(fitted),
+                op=pointwise_op(kind, columns),
+                measured_s=columns["measured_us"] * 1e-6,
+                fitted=fitted,
             )
         )
     return found
@@ -769,6 +769,8 @@ def run(argv: list[str]) -> str:
     if args.measured:
         return report_measured(Path(args.measured), args.json)
     folder = data_folder()
+    if (args.fit or folder) and importlib.util.find_spec("scipy") is None:
+        raise InputError("scipy is missing: pip install -r requirements-dev.txt")
     parts = []
     if args.fit:
         headers = ("what", "constant", "committed", "found now", "difference")
