@@ -66,7 +66,9 @@ def _pointwise(op, chip, fit, _):
 
 
 KERNELS = {"gemm": _gemm, "attention": _attention, "kv_write": _kv_append}
-KERNELS |= dict.fromkeys(("norm", "rope", "swiglu", "residual", "embedding", "softmax", "sample"), _pointwise)
+KERNELS |= dict.fromkeys(
+    ("norm", "rope", "swiglu", "residual", "embedding", "softmax", "sample", "elementwise"), _pointwise
+)
 
 
 def sustained(chip):

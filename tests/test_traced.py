@@ -1,0 +1,112 @@
+"""The trace of a model's real code against the explicit graph, and what a trace must survive."""
+
+import numpy as np
+import pytest
+
+import traced
+from inputs import InputError
+from model import Model, forward
+
+pytest.importorskip("transformers", reason="needs requirements-hf.txt")
+
+TINY = Model(
+    name="tiny",
+    title="tiny",
+    layers=2,
+    hidden=256,
+    heads=8,
+    kv_heads=2,
+    head_dim=32,
+    intermediate=672,
+    vocab=1000,
+    max_positions=4096,
+)
+LLAMA = {
+    "model_type": "llama",
+    "architectures": ["LlamaForCausalLM"],
+    "hidden_size": 256,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 2,
+    "head_dim": 32,
+    "intermediate_size": 672,
+    "vocab_size": 1000,
+    "max_position_embeddings": 4096,
+    "tie_word_embeddings": False,
+}
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory):
+    traced.CACHE = tmp_path_factory.mktemp("traces")
+    return traced.trace(LLAMA)
+
+
+def sums(ops, *kinds):
+    chosen = [op for op in ops if op.kind in kinds]
+    return [sum(op.count * getattr(op, field) for op in chosen) for field in ("flops", "weight_bytes", "kv_bytes")]
+
+
+@pytest.mark.parametrize(("batch", "q_len", "kv_len"), [(1, 512, 512), (3, 777, 777), (5, 1, 901), (2, 1, 3000)])
+def test_products_and_attention_equal_the_explicit_graph(llama, batch, q_len, kv_len):
+    sizes = {"batch": batch, "q_len": q_len, "kv_len": kv_len}
+    real, explicit = traced.forward(llama, **sizes), forward(TINY, **sizes)
+    assert llama.parameters == TINY.parameters
+    assert llama.kv_bytes_per_token == TINY.kv_bytes_per_token("fp16")
+    assert sums(real, "gemm") == pytest.approx(sums(explicit, "gemm"), rel=1e-9)
+    assert sums(real, "attention", "kv_write") == pytest.approx(sums(explicit, "attention", "kv_write"), rel=1e-9)
+    # one QKV product, one gate+up product, as engines launch them
+    names = [op.name for op in real if op.kind == "gemm"]
+    assert len(names) == len([op for op in explicit if op.kind == "gemm"])
+
+
+def test_pointwise_kernels_move_about_what_the_explicit_ones_do(llama):
+    sizes = {"batch": 2, "q_len": 600, "kv_len": 600}
+    kinds = ("norm", "rope", "swiglu", "elementwise", "embedding")
+
+    def moved(ops):
+        return sum(op.count * op.bytes for op in ops if op.kind in kinds)
+
+    # the residual adds stay by themselves in the trace: r and x in, r out, then in again by the norm
+    assert moved(traced.forward(llama, **sizes)) == pytest.approx(moved(forward(TINY, **sizes)), rel=0.25)
+
+
+def test_a_trace_is_parametric_and_cached(llama, monkeypatch):
+    batch = np.array([1.0, 4.0])
+    swept = traced.forward(llama, batch=batch, q_len=1, kv_len=1000.0)
+    for i, one in enumerate((1, 4)):
+        single = traced.forward(llama, batch=one, q_len=1, kv_len=1000)
+        for a, b in zip(swept, single, strict=True):
+            assert np.broadcast_to(a.flops, 2)[i] == pytest.approx(b.flops)
+    monkeypatch.setattr(traced, "_trace", None)  # a second trace would fail
+    assert traced.trace(LLAMA) == llama
+
+
+def test_a_mixture_reads_the_experts_that_its_tokens_choose():
+    config = LLAMA | {"model_type": "qwen3_moe", "architectures": ["Qwen3MoeForCausalLM"], "num_experts": 8}
+    config |= {"num_experts_per_tok": 2, "moe_intermediate_size": 96, "decoder_sparse_step": 1, "mlp_only_layers": []}
+    trace = traced.trace(config)
+    grouped = [op for op in traced.forward(trace, batch=1, q_len=1, kv_len=600) if op.kind == "grouped_gemm"]
+    # one token: 2 of 8 experts, each 256 x 192 (gate and up) and 96 x 256, in 2 layers
+    assert sum(op.count * op.weight_bytes for op in grouped) == pytest.approx(2 * 2 * 2 * (256 * 192 + 96 * 256))
+    assert sum(op.count * op.flops for op in grouped) == 2 * 2 * 2 * (256 * 192 + 96 * 256)
+
+
+def test_attention_that_is_spelled_out_is_fused():
+    config = LLAMA | {"model_type": "gpt_oss", "architectures": ["GptOssForCausalLM"], "num_local_experts": 4}
+    config |= {"num_experts_per_tok": 2, "sliding_window": 128, "layer_types": ["full_attention", "full_attention"]}
+    trace = traced.trace(config)
+    kinds = [op.kind for op in traced.forward(trace, batch=2, q_len=600, kv_len=600)]
+    assert "attention" in kinds and "softmax" not in kinds
+
+
+@pytest.mark.parametrize("config", [{"model_type": "no-such-model"}, {"model_type": "llama", "hidden_size": "wide"}])
+def test_what_transformers_cannot_build_is_refused_in_one_line(config):
+    with pytest.raises(InputError) as refusal:
+        traced.trace(config)
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_cached_prefix_was_not_traced(llama):
+    with pytest.raises(InputError, match="whole prompts"):
+        traced.forward(llama, batch=1, q_len=10, kv_len=20)

@@ -1,0 +1,449 @@
+"""Any model that the `transformers` package can build: its real modelling code, run once on tensors without data
+(torch's FakeTensorMode: nothing is allocated or downloaded), and read off as the same list of `Op`.
+
+Sizes stay parametric: a pass is traced at a few batch and context sizes, and every count of every kernel, being a
+polynomial in them, is then known for all. Needs requirements-hf.txt; the only file here that imports torch.
+"""
+
+import hashlib
+import json
+import re
+import warnings
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from inputs import InputError
+from ops import Number, Op, attention, distinct_experts, kv_write
+
+CACHE = Path(__file__).resolve().parent / ".traces"
+VERSION = 1  # of what is cached; raise it when the recorder changes
+PREFILL_POINTS = ((1, 512), (2, 512), (1, 1024), (1, 1536))  # (batch, prompt)
+DECODE_POINTS = ((1, 512), (2, 512), (1, 1024))  # (batch, context)
+COUNTS = ("flops", "weight_bytes", "kv_bytes", "in_bytes", "out_bytes")
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One kernel of a traced pass: each number as coefficients over the terms of `terms(...)`."""
+
+    name: str
+    kind: str
+    unit: str
+    count: int
+    numbers: dict[str, list[float]]  # of COUNTS and of the op's dims
+    experts: int = 0  # of a grouped GEMM; its weight bytes are then those of all experts
+
+
+@dataclass(frozen=True)
+class Trace:
+    """The kernels of a prefill and of a decode pass, parametric in batch and context."""
+
+    parameters: int
+    prefill: tuple[Kernel, ...]
+    decode: tuple[Kernel, ...]
+    kv_bytes_per_token: int
+
+
+def terms(batch: Number, length: Number, *, decode: bool) -> list[Number]:
+    """What counts depend on. Prefill of a prompt: 1, B, B*q, B*q^2. Decode at a context: 1, B, B*kv."""
+    powers = [1, batch, batch * length]
+    return powers if decode else [*powers, batch * length * length]
+
+
+def forward(trace: Trace, *, batch: Number, q_len: Number, kv_len: Number, dtype: str = "bf16") -> list[Op]:
+    """As model.forward: the kernels of one pass. Raises InputError for a pass that was not traced (a cached prefix)."""
+    decode = np.ndim(q_len) == 0 and q_len == 1
+    if not decode and q_len is not kv_len and np.any(np.asarray(q_len) != kv_len):
+        raise InputError("a traced model knows whole prompts and single decode steps, not a cached prefix")
+    basis = terms(batch, kv_len, decode=decode)
+    ops = []
+    for kernel in trace.decode if decode else trace.prefill:
+        if kernel.kind == "attention":
+            ops += _attention(kernel, batch, q_len, kv_len, dtype)
+        else:
+            ops.append(_op(kernel, basis, batch * q_len, dtype))
+    return ops
+
+
+def _op(kernel: Kernel, basis: list[Number], tokens: Number, dtype: str) -> Op:
+    values = {}
+    for name, coefficients in kernel.numbers.items():
+        used = [(c, x) for c, x in zip(coefficients, basis, strict=True) if c]
+        values[name] = sum((c * x for c, x in used), 0)
+    dims = {name: value for name, value in values.items() if name not in COUNTS}
+    counts = {name: values[name] for name in COUNTS}
+    if kernel.experts:
+        top_k = max(kernel.numbers["m"])  # rows per token
+        active = distinct_experts(tokens, kernel.experts, top_k)
+        dims |= {"experts": kernel.experts, "active": active}
+        counts["weight_bytes"] = counts["weight_bytes"] * active / kernel.experts
+    return Op(
+        name=kernel.name, kind=kernel.kind, unit=kernel.unit, dtype=dtype, count=kernel.count, dims=dims, **counts
+    )
+
+
+def _attention(kernel: Kernel, batch: Number, q_len: Number, kv_len: Number, dtype: str) -> list[Op]:
+    """The KV write and attention from its heads: FLOPs under the causal mask, K and V read once per KV head."""
+    shape = {name: int(kernel.numbers[name][0]) for name in ("heads", "kv_heads", "head_dim")}
+    number = {"dtype": dtype, "elem_bytes": 2, "count": kernel.count}
+    written = {name: shape[name] for name in ("kv_heads", "head_dim")}
+    return [
+        kv_write(f"{kernel.name}.kv_write", tokens=batch * q_len, **written, **number),
+        attention(f"{kernel.name}.attention", batch=batch, q_len=q_len, kv_len=kv_len, **shape, **number),
+    ]
+
+
+# Tracing --------------------------------------------------------------------------------------------------------
+
+
+def trace(config: dict) -> Trace:
+    """Traces the model of a Hugging Face config.json, or reads its earlier trace from .traces/. Raises InputError
+    where transformers is missing or can't build it.
+    """
+    key = hashlib.sha256(json.dumps([VERSION, config], sort_keys=True).encode()).hexdigest()[:20]
+    path = CACHE / f"{key}.json"
+    if path.exists():
+        data = json.loads(path.read_text())
+        kernels = {name: tuple(Kernel(**kernel) for kernel in data[name]) for name in ("prefill", "decode")}
+        return Trace(**(data | kernels))
+    traced = _trace(config)
+    CACHE.mkdir(exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(asdict(traced)))
+    temporary.replace(path)
+    return traced
+
+
+def _trace(config: dict) -> Trace:
+    try:
+        import torch
+        import transformers
+        from torch._subclasses.fake_tensor import FakeTensorMode
+    except ImportError as error:
+        raise InputError(f"{error.name} is missing: pip install -r requirements-hf.txt") from error
+    transformers.logging.set_verbosity_error()
+    warnings.filterwarnings("ignore", module="torch|transformers")
+    settings = {key: value for key, value in config.items() if key not in ("auto_map", "quantization_config")}
+    try:
+        hf_config = transformers.AutoConfig.for_model(**settings)
+    except Exception as error:  # whatever its validators raise, it is about the user's file
+        message = " ".join(str(error).split())[:200]
+        raise InputError(f"transformers {transformers.__version__} can't read this config: {message}") from error
+    hf_config = hf_config.get_text_config()
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
+        torch.set_default_dtype(torch.bfloat16)
+        try:
+            model = _build(transformers.AutoModelForCausalLM, hf_config)
+        except Exception as error:  # as above: the modelling code met a config that it was not made for
+            message = " ".join(str(error).split())[:200]
+            raise InputError(f"transformers can't build {config.get('model_type')}: {message}") from error
+        finally:
+            torch.set_default_dtype(torch.float32)
+        model.eval()
+        parameters = {id(p): p for p in model.parameters()}
+        prefill = [_record(model, batch, length, 0) for batch, length in PREFILL_POINTS]
+        decode = [_record(model, batch, 1, length - 1) for batch, length in DECODE_POINTS]
+    total = sum(parameter.numel() for parameter in parameters.values())
+    kernels = {
+        "prefill": _fit(prefill, [terms(*point, decode=False) for point in PREFILL_POINTS]),
+        "decode": _fit(decode, [terms(*point, decode=True) for point in DECODE_POINTS]),
+    }
+    caches = [k for k in kernels["decode"] if k.kind == "attention"]
+    widths = [k.numbers["kv_heads"][0] * (k.numbers["head_dim"][0] + k.numbers["v_head_dim"][0]) for k in caches]
+    per_token = sum(2 * k.count * width for k, width in zip(caches, widths, strict=True))
+    return Trace(parameters=total, kv_bytes_per_token=round(per_token), **kernels)
+
+
+def _build(auto, hf_config):
+    """The model with fused attention, or with attention spelled out where its code has no fused one."""
+    try:
+        return auto.from_config(hf_config, attn_implementation="sdpa")
+    except ValueError as error:
+        if "attention implementation" not in str(error):
+            raise
+        return auto.from_config(hf_config, attn_implementation="eager")
+
+
+def _fit(records: list[list[dict]], basis: list[list[float]]) -> tuple[Kernel, ...]:
+    """Coefficients of every number of every kernel, from the passes traced at the points of `basis`; the same kernel
+    in several layers becomes one with a count.
+    """
+    lengths = {len(record) for record in records}
+    if len(lengths) != 1:
+        raise InputError("this model launches other kernels at other sizes, which a trace can't follow")
+    matrix = np.array(basis, dtype=float)
+    kernels: dict[str, dict] = {}
+    for entries in zip(*records, strict=True):
+        first = entries[0]
+        numbers = {}
+        for name in (*COUNTS, *first["dims"]):
+            values = [entry[name] if name in COUNTS else entry["dims"][name] for entry in entries]
+            solved = np.linalg.solve(matrix, np.array(values, dtype=float))
+            scale = max(map(abs, values)) or 1.0
+            numbers[name] = [
+                0.0 if abs(c * matrix[:, i]).max() < 1e-9 * scale else float(_whole(c)) for i, c in enumerate(solved)
+            ]
+        kernel = {"kind": first["kind"], "unit": first["unit"], "numbers": numbers, "experts": first["experts"]}
+        name = re.sub(r"\.\d+(?=\.|$)", "", first["name"]).removeprefix("model.")
+        key = json.dumps([name, kernel])
+        if key in kernels:
+            kernels[key]["count"] += 1
+        else:
+            kernels[key] = {"name": name, "count": 1} | kernel
+    return tuple(Kernel(**kernel) for kernel in kernels.values())
+
+
+def _whole(value: float) -> float:
+    """Counts are whole: take off the rounding of the solution."""
+    nearest = round(value)
+    return nearest if abs(value - nearest) < 1e-6 * max(1.0, abs(value)) else value
+
+
+def _record(model, batch: int, q_len: int, past: int) -> list[dict]:
+    """The kernels of one pass over `batch` sequences of `q_len` new tokens after `past` cached ones."""
+    import torch
+    from transformers import DynamicCache
+
+    ids = torch.zeros(batch, q_len, dtype=torch.long)
+    options = {"use_cache": False}
+    if past:
+        cache = DynamicCache(config=model.config)
+        model(torch.zeros(batch, past, dtype=torch.long), past_key_values=cache, use_cache=True)
+        options = {"past_key_values": cache, "use_cache": True}
+    recorder = make_recorder(model, batch, q_len, past + q_len)
+    with recorder:
+        model(ids, logits_to_keep=1, **options)
+    return recorder.finish()
+
+
+def make_recorder(model, batch: int, q_len: int, kv_len: int):
+    """A TorchDispatchMode that reads the kernels off the operations of a pass.
+
+    A value is a storage: views of it are the same value, and so is the copy of a broadcast view (repeat_kv). Only
+    what depends on the embedded tokens counts: masks and RoPE's tables are made once. Matrix products, grouped
+    products, convolutions and fused attention are kernels of their own; what lies between them in one module is one
+    kernel that reads its true inputs and writes what others use.
+    """
+    import torch
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    def value(tensor) -> int:
+        return tensor.untyped_storage()._cdata
+
+    def real_elements(tensor) -> int:
+        """Elements that are in memory: broadcast dimensions count once."""
+        return int(np.prod([n for n, stride in zip(tensor.shape, tensor.stride(), strict=True) if stride or n < 2]))
+
+    class Recorder(TorchDispatchMode):
+        def __init__(self):
+            super().__init__()
+            self.modules: list[tuple[str, object]] = [("", model)]
+            self.weights = {value(p) for p in model.parameters()} | {value(b) for b in model.buffers()}
+            self.live: set[int] = set()  # values that depend on the tokens
+            self.same: dict[int, int] = {}  # copies of broadcast views, and cached keys and values with new ones
+            self.bytes: dict[int, int] = {}
+            self.kept: list = []  # a storage's address is its name only while it lives
+            self.steps: list[dict] = []
+            self.cached: set[int] = set()  # new keys and values, which the cache takes over
+            self.group: dict | None = None
+
+        def __enter__(self):
+            self.hooks = []
+            for name, module in model.named_modules():
+                if not any(True for _ in module.parameters()):
+                    continue  # an activation function and the like belong to the module that calls them
+                self.hooks.append(
+                    module.register_forward_pre_hook(lambda m, _, name=name: self.modules.append((name, m)))
+                )
+                self.hooks.append(module.register_forward_hook(lambda *_: (self.modules.pop(), None)[1]))
+            return super().__enter__()
+
+        def __exit__(self, *exception):
+            for hook in self.hooks:
+                hook.remove()
+            return super().__exit__(*exception)
+
+        def origin(self, tensor) -> int:
+            name = value(tensor)
+            while name in self.same:
+                name = self.same[name]
+            return name
+
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            result = function(*args, **(kwargs or {}))
+            leaves, _ = torch.utils._pytree.tree_flatten((args, kwargs or {}))
+            inputs = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
+            outputs = [leaf for leaf in torch.utils._pytree.tree_flatten(result)[0] if isinstance(leaf, torch.Tensor)]
+            self.kept += inputs + outputs
+            operation = function._schema.name.removeprefix("aten::")
+            for tensor in inputs:
+                self.bytes.setdefault(self.origin(tensor), real_elements(tensor) * tensor.element_size())
+            lives = operation == "embedding" or any(self.origin(t) in self.live for t in inputs)
+            known = {value(tensor) for tensor in inputs}
+            if all(value(tensor) in known for tensor in outputs) and not operation.endswith("_"):
+                return result  # a view
+            if not lives:
+                return result
+            self.live |= {self.origin(tensor) for tensor in outputs}
+            copied = inputs and operation in ("clone", "_to_copy", "contiguous") and real_elements(inputs[0])
+            if copied and copied < inputs[0].numel():
+                self.same[value(outputs[0])] = self.origin(inputs[0])
+                return result
+            for tensor in outputs:
+                self.bytes.setdefault(self.origin(tensor), tensor.numel() * tensor.element_size())
+            old = [t for t in inputs if self.origin(t) not in self.live and t.is_floating_point()]
+            if operation == "cat" and old and self.origin(old[0]) not in self.weights:
+                self.cached |= {self.origin(t) for t in inputs}  # appending to the cache: engines write in place
+                return result
+            self.step(operation, inputs, outputs)
+            return result
+
+        def step(self, operation: str, inputs: list, outputs: list) -> None:
+            name, module = self.modules[-1]
+            entry = {"name": name, "module": type(module).__name__, "reads": [self.origin(t) for t in inputs]}
+            entry |= {"writes": [self.origin(t) for t in outputs], "experts": 0, "kv_bytes": 0}
+            product = self.product(operation, inputs)
+            if product:
+                self.group = None
+                activations = [t for t in inputs if self.origin(t) not in self.weights and t.is_floating_point()]
+                product["read_bytes"] = sum(real_elements(t) * t.element_size() for t in activations)
+                self.steps.append(entry | product)
+            elif "scaled_dot_product" in operation:
+                self.group = None
+                self.steps.append(entry | self.attention(module, *inputs[:3]))
+            else:
+                elements = sum(tensor.numel() for tensor in outputs)
+                if self.group is None or self.group["name"] != name:
+                    kind = pointwise_kind(operation, type(module).__name__)
+                    self.group = entry | {"kind": kind, "unit": "vector", "flops": 0, "dims": {}}
+                    self.steps.append(self.group)
+                else:
+                    self.group["reads"] += entry["reads"]
+                    self.group["writes"] += entry["writes"]
+                moves = operation in ("embedding", "cat", "clone", "_to_copy", "index", "copy_", "slice_scatter")
+                self.group["flops"] += 0 if moves else elements
+                if outputs and outputs[0].ndim:
+                    width = outputs[0].shape[-1]
+                    self.group["dims"] = {"rows": outputs[0].numel() // max(width, 1), "width": width}
+
+        def product(self, operation: str, inputs: list) -> dict | None:
+            """What a matrix product is, or None."""
+            if operation in ("addmm", "baddbmm"):
+                inputs = inputs[1:]
+            if operation in ("mm", "addmm"):
+                (m, k), n = inputs[0].shape, inputs[1].shape[1]
+                dims = {"m": m, "n": n, "k": k}
+                return {"kind": "gemm", "unit": "tensor", "flops": 2 * m * n * k, "dims": dims}
+            if operation in ("bmm", "baddbmm"):
+                (batch, m, k), n = inputs[0].shape, inputs[1].shape[2]
+                dims = {"m": m, "n": n, "k": k, "batch": batch}
+                return {"kind": "gemm", "unit": "tensor", "flops": 2 * batch * m * n * k, "dims": dims}
+            if operation == "_grouped_mm":
+                (m, k), (experts, _, n) = inputs[0].shape, inputs[1].shape
+                dims = {"m": m, "n": n, "k": k}
+                flops = 2 * m * n * k
+                return {"kind": "grouped_gemm", "unit": "tensor", "flops": flops, "dims": dims, "experts": experts}
+            return None
+
+        def attention(self, module, q, k, v) -> dict:
+            """Fused attention by its true sizes: keys and values before they were repeated for their query heads."""
+            batch, heads, _, head_dim = q.shape
+            kv_len = k.shape[2]
+            kv_heads = self.bytes[self.origin(k)] // (k.element_size() * batch * kv_len * head_dim)
+            dims = {"heads": heads, "kv_heads": kv_heads, "head_dim": head_dim, "v_head_dim": v.shape[3]}
+            dims["window"] = getattr(module, "sliding_window", None) or 0
+            return {"kind": "attention", "unit": "tensor", "flops": 0, "dims": dims}
+
+        def fuse_attention(self) -> None:
+            """Attention that is spelled out (scores, softmax, weighted sum) becomes one fused kernel, as in engines."""
+            scores = None
+            for index, step in enumerate(self.steps):
+                dims = step["dims"]
+                if step["kind"] != "gemm" or "batch" not in dims or set(step["reads"]) & self.weights:
+                    continue
+                heads, rest = divmod(dims["batch"], batch)
+                first = self.steps[scores] if scores is not None else None
+                if rest or dims["m"] != q_len:
+                    continue
+                if first is None or not 0 <= dims["k"] - first["dims"]["n"] <= 1:  # one more with an attention sink
+                    scores = index
+                else:
+                    keys, width = first["dims"]["n"], first["dims"]["k"]
+                    kv_heads = max(1, self.bytes[first["reads"][1]] // (2 * batch * keys * width))
+                    shape = {"heads": heads, "kv_heads": min(kv_heads, heads), "head_dim": width}
+                    window = keys if keys < kv_len else 0  # a sliding layer's cache holds its window only
+                    step |= {
+                        "kind": "attention",
+                        "flops": 0,
+                        "dims": shape | {"v_head_dim": dims["n"], "window": window},
+                    }
+                    step["reads"] = [*first["reads"], step["reads"][1]]
+                    for inner in self.steps[scores:index]:
+                        inner["dims"], inner["reads"], inner["writes"] = {}, [], []
+                    scores = None
+
+        def uses(self) -> dict[int, set[int]]:
+            """The steps that read each value."""
+            uses: dict[int, set[int]] = {}
+            for index, step in enumerate(self.steps):
+                for name in step["reads"]:
+                    uses.setdefault(name, set()).add(index)
+            return uses
+
+        def finish(self) -> list[dict]:
+            """The kernels with their bytes; products of one input merged, as engines do."""
+            self.fuse_attention()
+            uses = self.uses()
+            for index, step in enumerate(self.steps):  # fuse a pointwise chain into its only consumer in the module
+                readers = {reader for name in step["writes"] for reader in uses.get(name, ())} - {index}
+                target = self.steps[min(readers)] if len(readers) == 1 else None
+                if target and step["unit"] == target["unit"] == "vector" and step["name"] == target["name"]:
+                    target["reads"] = step["reads"] + target["reads"]
+                    target["writes"] = step["writes"] + target["writes"]
+                    target["flops"] += step["flops"]
+                    step["dims"], step["reads"], step["writes"] = {}, [], []
+            uses = self.uses()
+            entries: list[dict] = []
+            by_input: dict[tuple, dict] = {}
+            for index, step in enumerate(self.steps):
+                written = set(step["writes"])
+                reads = set(step["reads"]) - written
+                last = index == len(self.steps) - 1
+                used_later = {
+                    name for name in written if last or uses.get(name, set()) - {index} or name in self.cached
+                }
+                entry = {name: step[name] for name in ("name", "kind", "unit", "flops", "dims", "experts", "kv_bytes")}
+                entry["weight_bytes"] = sum(self.bytes[name] for name in reads & self.weights)
+                entry["in_bytes"] = sum(self.bytes[name] for name in (reads & self.live) - self.weights)
+                if step["kind"] == "embedding":
+                    entry["weight_bytes"] = sum(self.bytes[name] for name in written)  # the rows it gathers
+                elif "read_bytes" in step:
+                    entry["in_bytes"] = step["read_bytes"]
+                entry["out_bytes"] = sum(self.bytes[name] for name in used_later)
+                shared = (*[name for name in step["reads"] if name not in self.weights][:1], entry["dims"].get("k"))
+                sibling = by_input.get(shared) if step["kind"] == "gemm" and entry["weight_bytes"] else None
+                if sibling:
+                    sibling["dims"]["n"] += entry["dims"]["n"]
+                    for name in ("flops", "weight_bytes", "out_bytes"):
+                        sibling[name] += entry[name]
+                    continue
+                if step["kind"] == "gemm" and entry["weight_bytes"]:
+                    by_input[shared] = entry
+                if entry["dims"]:
+                    entries.append(entry)
+            return entries
+
+    return Recorder()
+
+
+def pointwise_kind(operation: str, module: str) -> str:
+    """Which pointwise kernel a chain of operations resembles."""
+    if operation == "embedding":
+        return "embedding"
+    if "Norm" in module:
+        return "norm"
+    if "Attention" in module:
+        return "rope"
+    return "swiglu" if "MLP" in module else "elementwise"
