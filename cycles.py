@@ -34,6 +34,9 @@ CAUSES = {
 }
 
 
+FEW = 16  # new tokens per sequence
+
+
 def cycle_causes(op: Op, chip, fit=None, *, weights_resident: float = 0.0) -> dict[str, Number]:
     """Seconds of one launch of `op` by cause; they add up to cycle_s. Raises KeyError for an unknown kind.
 
@@ -53,8 +56,10 @@ def _gemm(op, chip, fit, weights_resident):
 
 
 def _attention(op, chip, fit, _):
-    one_query = np.ndim(op.dims["q_len"]) == 0 and op.dims["q_len"] == 1
-    return (decode_attention if one_query else prefill_attention)(op, chip, fit.attention)
+    q_len, kv_len = op.dims["q_len"], op.dims["kv_len"]
+    # a few new tokens after a long context (decode, verified guesses) are one tile of the split-KV kernel
+    few = np.ndim(q_len) == 0 and q_len <= FEW and (q_len == 1 or np.all(np.asarray(kv_len) > q_len))
+    return (decode_attention if few else prefill_attention)(op, chip, fit.attention)
 
 
 def _kv_append(op, chip, fit, _):

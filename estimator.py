@@ -17,12 +17,13 @@ import numpy as np
 
 from cycles import BOUNDS, CAUSES, cycle_pass
 from hardware import A100_80GB_PCIE, CHIPS, Chip, with_tensor_peak
-from inputs import InputError, check_quantity, check_sizes, nearest, pick
+from inputs import MAX_SIZE, InputError, check_quantity, check_size, check_sizes, nearest, pick
 from intervals import phase_interval, spread
 from model import ELEM_BYTES, MODELS, Model, forward
 from ops import Number, Op
 from roofline import roofline_causes
 from runtimes import RUNTIMES, Runtime
+from variants import prefill_passes, speculative_contexts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +44,13 @@ class Case:
     method: str = "cycle"  # cycle (the expectation), roofline (the bound), seed (the earlier estimator)
     runtime: str | Runtime = "vllm"  # the engine whose host costs are added: vllm, tensorrt-llm, eager, ideal
     peak_tflops: float | None = None  # another tensor-core peak, TFLOP/s; None: the chip's own
+    prefix_tokens: int = 0  # of each prompt, in the KV cache already (a shared system prompt)
+    chunked_prefill: int | None = None  # prefill at most so many tokens in a pass; None: all at once
+    speculative: int = 0  # tokens that a draft guesses per decode step; 0: none
+    acceptance: float = 0.8  # probability that a guess is accepted
+    draft: str | None = None  # the model that guesses; None: guesses cost nothing (n-gram look-up)
+    samples: int = 1  # continuations of each prompt (parallel samples, beams), sharing its KV cache
+    memory_fraction: float = 0.9  # of the device memory that the engine may use
     l2_persistent: bool = False  # weights that fit in the L2 stay there between passes (what pinning would buy)
 
 
@@ -53,6 +61,7 @@ CHOICES = {
     "attention": ("flash", "naive"),
     "method": ("cycle", "roofline", "seed"),
     "runtime": RUNTIMES,
+    "draft": MODELS,
 }
 HELP = {"l2_persistent": "weights that fit in the L2 stay there between passes"}
 MAX_BATCH, MAX_OUTPUT_TOKENS = 2**20, 2**20
@@ -123,6 +132,7 @@ class Memory:
     activation_bytes: Number
     capacity_bytes: int
     max_batch: Number
+    concurrent: Number  # sequences that run at once in the part of the memory that the engine may use
 
     @property
     def total_bytes(self) -> Number:
@@ -147,12 +157,17 @@ class Estimate:
     ttft_s: Number
     tpot_s: Number
     latency_s: Number
+    batch_latency_s: Number  # until the last sequence is done: latency_s, or more where the KV cache makes them queue
     throughput_tokens_per_s: Number  # whole batch: batch * output_tokens / latency_s
     throughput_per_sequence_tokens_per_s: Number  # output_tokens / latency_s
     prefill: Phase
     decode: Phase
     memory: Memory
     intervals: dict[str, tuple[Number, Number]]  # 90 %, of ttft_s, tpot_s, latency_s; empty unless method is cycle
+
+    @property
+    def max_context(self) -> int:
+        return max_context(self)
 
 
 def resolve(case: Case) -> tuple[Case, Model, Chip]:
@@ -173,7 +188,20 @@ def resolve(case: Case) -> tuple[Case, Model, Chip]:
         batch=check_sizes("batch", case.batch, high=MAX_BATCH),
         input_tokens=check_sizes("input-tokens", case.input_tokens),
         output_tokens=check_sizes("output-tokens", case.output_tokens, high=MAX_OUTPUT_TOKENS),
+        prefix_tokens=check_size("prefix-tokens", case.prefix_tokens, low=0),
+        speculative=check_size("speculative", case.speculative, low=0, high=64),
+        acceptance=check_quantity("acceptance", case.acceptance, low=0.0, high=1.0),
+        samples=check_size("samples", case.samples, high=1024),
+        memory_fraction=check_quantity("memory-fraction", case.memory_fraction, low=0.01, high=1.0),
     )
+    if case.chunked_prefill is not None:
+        case = replace(case, chunked_prefill=check_size("chunked-prefill", case.chunked_prefill))
+    if case.speculative and any(np.ndim(size) for size in (case.batch, case.input_tokens, case.output_tokens)):
+        raise InputError("speculative takes single sizes, not arrays")
+    if case.draft is not None:
+        pick("draft", case.draft, MODELS)
+        if not case.speculative:
+            raise InputError("--draft goes with --speculative K")
     return case, model, chip
 
 
@@ -186,9 +214,11 @@ def estimate(case: Case | None = None) -> Estimate:
         prefill, decode = prefill_phase(case, model, chip), decode_phase(case, model, chip)
     ttft_s, decode_s = prefill.total("time_s"), decode.total("time_s")
     with np.errstate(invalid="ignore"):  # no decode step: 0 / 0 is the NaN that tpot_s promises
-        tpot_s = np.divide(decode_s, decode.steps)[()]
+        tokens = decode.steps if case.method == "seed" else case.output_tokens - 1  # per sequence
+        tpot_s = np.divide(decode_s, tokens)[()]
     latency_s = ttft_s + decode_s
     per_sequence = case.output_tokens / latency_s
+    used = memory(case, model, chip)
     return Estimate(
         case=case,
         model=model,
@@ -196,21 +226,40 @@ def estimate(case: Case | None = None) -> Estimate:
         ttft_s=ttft_s,
         tpot_s=tpot_s,
         latency_s=latency_s,
+        batch_latency_s=batch_latency_s(case, model, chip, used, latency_s),
         # the earlier estimator left the batch out of its throughput
-        throughput_tokens_per_s=per_sequence * (1 if case.method == "seed" else case.batch),
+        throughput_tokens_per_s=per_sequence * (1 if case.method == "seed" else case.batch * case.samples),
         throughput_per_sequence_tokens_per_s=per_sequence,
         prefill=prefill,
         decode=decode,
-        memory=memory(case, model, chip),
-        intervals=intervals(prefill, decode) if case.method == "cycle" else {},
+        memory=used,
+        intervals=intervals(prefill, decode, tokens) if case.method == "cycle" else {},
     )
 
 
-def intervals(prefill: Phase, decode: Phase) -> dict[str, tuple[Number, Number]]:
+def batch_latency_s(case: Case, model: Model, chip: Chip, used: Memory, latency_s: Number) -> Number:
+    """Seconds until the last sequence of the batch is done. Where the engine's part of the memory holds only some of
+    them, they run in waves, one after another, each at its own size; NaN if it holds none, or for arrays that queue.
+    """
+    if np.all(np.asarray(used.concurrent) >= case.batch) or case.method == "seed":
+        return latency_s
+    if any(np.ndim(size) for size in (case.batch, case.input_tokens, case.output_tokens)) or not used.concurrent:
+        return np.where(np.asarray(used.concurrent) >= case.batch, latency_s, np.nan)[()]
+    whole, rest = divmod(case.batch, int(used.concurrent))
+    waves = [(size, times) for size, times in ((int(used.concurrent), whole), (rest, 1)) if size and times]
+    return sum(times * run_latency_s(replace(case, batch=size), model, chip) for size, times in waves)
+
+
+def run_latency_s(case: Case, model: Model, chip: Chip) -> Number:
+    """TTFT and the decode steps of a resolved case."""
+    return sum(phase(case, model, chip).total("time_s") for phase in (prefill_phase, decode_phase))
+
+
+def intervals(prefill: Phase, decode: Phase, tokens: Number) -> dict[str, tuple[Number, Number]]:
     """90 % intervals of the metrics. Latency's errors in prefill and decode add up: one card, one engine."""
     ttft, decode_s = prefill.interval("prefill"), decode.interval("decode")
     with np.errstate(invalid="ignore"):
-        tpot = tuple(np.divide(end, decode.steps)[()] for end in decode_s)
+        tpot = tuple(np.divide(end, tokens)[()] for end in decode_s)
     return {"ttft_s": ttft, "tpot_s": tpot, "latency_s": (ttft[0] + decode_s[0], ttft[1] + decode_s[1])}
 
 
@@ -226,21 +275,14 @@ def pass_ops(case: Case, model: Model, batch: Number, q_len: Number, kv_len: Num
     )
 
 
-def timed_pass(case: Case, model: Model, chip: Chip, batch: Number, kv_len: Number, *, decode: bool):
-    """The kernels of one pass, a decode step or a whole prefill, each with its seconds by cause and the ends of its
+def timed_pass(case: Case, model: Model, chip: Chip, batch: Number, q_len: Number, kv_len: Number, *, decode: bool):
+    """The kernels of one pass, a decode step or a prefill, each with its seconds by cause and the ends of its
     interval over its time: [(op, causes, bounds), ...]. By method cycle the last one is the host.
     """
-    ops = pass_ops(case, model, batch, 1 if decode else kv_len, kv_len)
+    ops = pass_ops(case, model, batch, q_len, kv_len)
     if case.method == "roofline":
         return [(op, roofline_causes(op, chip), (0, 0)) for op in ops]
-    timed = cycle_pass(
-        ops,
-        chip,
-        case.runtime,
-        batch=batch,
-        decode=decode,
-        l2_persistent=case.l2_persistent,
-    )
+    timed = cycle_pass(ops, chip, case.runtime, batch=batch, decode=decode, l2_persistent=case.l2_persistent)
     return [(op, causes, spread(op, chip)) for op, causes in timed]
 
 
@@ -264,16 +306,29 @@ def phase_kernel(op: Op, causes, bounds=(0, 0), over_steps: Callable = lambda x:
 
 
 def prefill_phase(case: Case, model: Model, chip: Chip) -> Phase:
-    """One pass over the whole prompt of every sequence; its last kernels yield the first token."""
-    timed = timed_pass(case, model, chip, case.batch, case.input_tokens, decode=False)
-    return Phase(steps=1, kernels=tuple(phase_kernel(*entry) for entry in timed))
+    """The passes over the prompts of all sequences; the last kernels yield their first tokens."""
+    passes = prefill_passes(case.batch, case.input_tokens, case.prefix_tokens, case.chunked_prefill)
+    timed = []
+    for each in passes:
+        entries = timed_pass(case, model, chip, each.batch, each.q_len, each.kv_len, decode=False)
+        timed.append(tuple(phase_kernel(*entry, lambda x, times=each.times: x * times) for entry in entries))
+    return Phase(steps=sum(each.times for each in passes), kernels=sum_kernels(timed))
+
+
+def sum_kernels(passes: list[tuple[Kernel, ...]]) -> tuple[Kernel, ...]:
+    """The kernels of several passes of one model, each summed over them."""
+    if len(passes) == 1:
+        return passes[0]
+    return tuple(join_kernels(pieces, sum) for pieces in zip(*passes, strict=True))
 
 
 def decode_phase(case: Case, model: Model, chip: Chip) -> Phase:
     """All output_tokens - 1 decode steps of the case, or of each element of an array of cases: a few elements at a
     time, so that elements times steps stay in cache.
     """
-    sizes = (case.batch, case.input_tokens, case.output_tokens)
+    if case.speculative:
+        return speculative_phase(case, model, chip)
+    sizes = (case.batch * case.samples, case.input_tokens, case.output_tokens)
     shape = np.broadcast_shapes(*(np.shape(size) for size in sizes))
     if not shape:
         return Phase(steps=case.output_tokens - 1, kernels=decode_steps(case, model, chip, *sizes))
@@ -323,8 +378,29 @@ def decode_steps(case: Case, model: Model, chip: Chip, batch: Number, prompt: Nu
             return x.sum(axis=-1)
         return (x[..., 0] if np.ndim(x) else x) * step.size
 
-    timed = timed_pass(case, model, chip, batch, prompt + step, decode=True)
+    timed = timed_pass(case, model, chip, batch, 1, prompt + step, decode=True)
     return tuple(phase_kernel(*entry, over_steps) for entry in timed)
+
+
+def speculative_phase(case: Case, model: Model, chip: Chip) -> Phase:
+    """Decode steps that each verify `speculative` guesses and yield expected_tokens of them; before each, the draft
+    model, if any, decodes its guesses one by one at the same context.
+    """
+    guesses, batch = case.speculative, case.batch * case.samples
+    contexts = speculative_contexts(case.input_tokens, case.output_tokens, guesses, case.acceptance)
+
+    def phase(model: Model, q_len: int, times: int) -> tuple[Kernel, ...]:
+        def over_steps(x):
+            return times * (np.sum(x) if np.ndim(x) else x * contexts.size)
+
+        entries = timed_pass(case, model, chip, batch, q_len, contexts, decode=True)
+        return tuple(phase_kernel(*entry, over_steps) for entry in entries)
+
+    kernels = phase(model, guesses + 1, 1)
+    if case.draft:
+        drafted = phase(MODELS[case.draft], 1, guesses)
+        kernels += tuple(replace(kernel, name=f"draft {kernel.name}") for kernel in drafted)
+    return Phase(steps=int(contexts.size), kernels=kernels)
 
 
 def seed_machine(case: Case):
@@ -360,12 +436,14 @@ def seed_phases(case: Case, model: Model) -> tuple[Phase, Phase]:
 
 
 def memory(case: Case, model: Model, chip: Chip) -> Memory:
-    """Weights; a KV cache with room for input + output tokens of each sequence; activations: the residual
-    stream plus the largest inputs and outputs of any one prefill kernel. The last two grow linearly with
-    batch, so the largest batch that fits is a division.
+    """Weights; a KV cache with room for input + output tokens of each sequence; activations: the residual stream plus
+    the largest inputs and outputs of any one prefill kernel. The last two grow linearly with batch, so the largest
+    batch that fits is a division. A draft model's weights and KV cache count too; samples share their prompt's cache.
     """
-    weights_bytes = model.parameters * ELEM_BYTES[case.dtype]
-    kv_per_sequence = model.kv_bytes_per_token(case.dtype) * (case.input_tokens + case.output_tokens)
+    models = [model, MODELS[case.draft]] if case.draft else [model]
+    weights_bytes = sum(each.parameters for each in models) * ELEM_BYTES[case.dtype]
+    tokens = case.input_tokens + case.samples * case.output_tokens
+    kv_per_sequence = sum(each.kv_bytes_per_token(case.dtype) for each in models) * tokens
     one_sequence = pass_ops(case, model, 1, case.input_tokens, case.input_tokens)
     widest = one_sequence[0].activation_bytes
     for op in one_sequence[1:]:
@@ -373,13 +451,25 @@ def memory(case: Case, model: Model, chip: Chip) -> Memory:
     residual_bytes = model.hidden * ELEM_BYTES[case.dtype] * case.input_tokens
     activation_per_sequence = residual_bytes + (int(widest) if np.ndim(widest) == 0 else widest)
     room = max(0, chip.dram_bytes - weights_bytes)
+    usable = max(0, int(case.memory_fraction * chip.dram_bytes) - weights_bytes)
     return Memory(
         weights_bytes=weights_bytes,
         kv_cache_bytes=kv_per_sequence * case.batch,
         activation_bytes=activation_per_sequence * case.batch,
         capacity_bytes=chip.dram_bytes,
         max_batch=room // (kv_per_sequence + activation_per_sequence),
+        concurrent=usable // (kv_per_sequence + activation_per_sequence),
     )
+
+
+def max_context(est: Estimate) -> int:
+    """Longest input + output that fits at the case's batch, by a longer prompt: 0 if none does. By halving."""
+    low, high = 0, MAX_SIZE
+    while low < high:
+        middle = (low + high + 1) // 2
+        fits = memory(replace(est.case, input_tokens=middle), est.model, est.chip).fits
+        low, high = (middle, high) if fits else (low, middle - 1)
+    return low + est.case.output_tokens if low else 0
 
 
 # The command line ----------------------------------------------------------------------------------------
@@ -403,7 +493,9 @@ def parse(argv: list[str], prog: str, description: str, extra: Callable):
     of another program. Raises InputError.
     """
     parser = line_parser(prog, description)
-    numbers = ("batch", "input_tokens", "output_tokens", "peak_tflops")
+    numbers = tuple(
+        field.name for field in fields(Case) if field.type not in (bool, str, str | None) and field.name not in CHOICES
+    )
     for field in fields(Case):
         flag = "--" + field.name.replace("_", "-")
         known = CHOICES.get(field.name)

@@ -7,6 +7,7 @@ from tabulate import tabulate
 
 from cycles import CAUSES
 from intervals import validated
+from variants import expected_tokens
 
 MS, GIB = 1e-3, 2**30
 
@@ -100,11 +101,14 @@ def _metrics(est, bound) -> list[str]:
 
     per_sequence = f"{est.throughput_per_sequence_tokens_per_s:,.1f} token/s per sequence"
     throughput = f"{est.throughput_tokens_per_s:,.1f} token/s"
-    steps = f"{est.decode.steps:,}"
+    tokens = est.decode.steps if est.case.method == "seed" else est.case.output_tokens - 1
+    steps, tokens = f"mean of {est.decode.steps:,} decode steps", f"{tokens:,}"
+    if est.case.speculative:
+        steps = f"per token; {est.decode.steps:,} decode steps"
     rows = [
         ("TTFT", seconds(est.ttft_s), beside("ttft_s"), "prefill pass, including the first token"),
-        ("TPOT", seconds(est.tpot_s), beside("tpot_s"), f"mean of {steps} decode steps"),
-        ("latency", seconds(est.latency_s), beside("latency_s"), f"TTFT + {steps} x TPOT"),
+        ("TPOT", seconds(est.tpot_s), beside("tpot_s"), steps),
+        ("latency", seconds(est.latency_s), beside("latency_s"), f"TTFT + {tokens} x TPOT"),
         ("throughput", throughput, "", f"whole batch; {per_sequence}"),
     ]
     if est.case.method == "seed":
@@ -191,12 +195,50 @@ def _memory(est) -> list[str]:
         f"memory: weights {memory.weights_bytes / GIB:.2f} GiB"
         f" + KV cache {memory.kv_cache_bytes / GIB:.2f} GiB"
         f" + activations {memory.activation_bytes / GIB:.2f} GiB = {_memory_sum(memory)}",
-        f"largest batch that fits: {memory.max_batch:,}",
+        f"largest batch that fits: {memory.max_batch:,}; longest context at this batch: {est.max_context:,} tokens",
+        *_queue(est),
     ]
 
 
+def _queue(est) -> list[str]:
+    """What happens to a batch whose KV cache does not fit what the engine may use."""
+    memory, case = est.memory, est.case
+    if memory.concurrent >= case.batch:
+        return []
+    share = f"{case.memory_fraction:.0%} of the device memory"
+    if not memory.concurrent:
+        return [f"QUEUE: not one sequence runs in {share}"]
+    waves = -(-case.batch // memory.concurrent)
+    return [
+        f"QUEUE: the engine may use {share}, where {memory.concurrent:,} of {case.batch:,} sequences run at once: "
+        f"{waves:,} waves, about {seconds(est.batch_latency_s)} until the last is done"
+    ]
+
+
+def assumptions(case) -> list[str]:
+    """What each variant of the run takes for granted, in a line."""
+    lines = []
+    if case.prefix_tokens:
+        lines.append(f"the first {case.prefix_tokens:,} tokens of every prompt are in the KV cache and not computed")
+    if case.chunked_prefill:
+        chunk = f"{case.chunked_prefill:,}"
+        lines.append(
+            f"prefill takes whole prompts up to {chunk} tokens a pass, or {chunk} of one; TTFT is the last one's"
+        )
+    if case.speculative:
+        yielded = expected_tokens(case.speculative, case.acceptance)
+        cost = f"{case.draft} decodes them" if case.draft else "they cost nothing"
+        lines.append(
+            f"each of {case.speculative} guesses is accepted with probability {case.acceptance:g} (so {yielded:.2f} "
+            f"tokens a step); {cost}; all sequences advance alike"
+        )
+    if case.samples > 1:
+        lines.append(f"{case.samples} samples of a prompt share its KV cache in memory; each reads all of it by itself")
+    return lines
+
+
 def _notes(est) -> list[str]:
-    notes = []
+    notes = [f"assumed: {line}" for line in assumptions(est.case)]
     if est.intervals and not validated(est.chip):
         notes.append(f"note: no measurements of {est.chip.name} as it is here: the interval is widened")
     context = est.case.input_tokens + est.case.output_tokens
@@ -230,11 +272,22 @@ def as_json(est, overrides: dict[str, str], bound) -> str:
     def seconds_by_cause(causes):
         return {cause: number(value) for cause, value in causes.items()}
 
-    metrics = ("ttft_s", "tpot_s", "latency_s", "throughput_tokens_per_s")
+    metrics = ("ttft_s", "tpot_s", "latency_s", "batch_latency_s", "throughput_tokens_per_s")
     metrics += ("throughput_per_sequence_tokens_per_s",)
     memory_fields = ("weights_bytes", "kv_cache_bytes", "activation_bytes", "total_bytes")
-    memory_fields += ("capacity_bytes", "fits", "max_batch")
-    sizes = ("batch", "input_tokens", "output_tokens", "dtype", "attention", "method", "peak_tflops", "l2_persistent")
+    memory_fields += ("capacity_bytes", "fits", "max_batch", "concurrent")
+    sizes = ("batch", "input_tokens", "output_tokens", "prefix_tokens", "chunked_prefill", "speculative")
+    sizes += (
+        "acceptance",
+        "draft",
+        "samples",
+        "memory_fraction",
+        "dtype",
+        "attention",
+        "method",
+        "peak_tflops",
+        "l2_persistent",
+    )
     return json.dumps(
         {
             "model": est.model.name,
@@ -245,7 +298,8 @@ def as_json(est, overrides: dict[str, str], bound) -> str:
             **{name: number(getattr(est, name)) for name in metrics},
             "intervals": {name: [number(end) for end in ends] for name, ends in est.intervals.items()},
             "bound": {name: number(getattr(bound, name)) for name in ("ttft_s", "tpot_s", "latency_s")},
-            "memory": {name: number(getattr(est.memory, name)) for name in memory_fields},
+            "memory": {name: number(getattr(est.memory, name)) for name in memory_fields}
+            | {"max_context": est.max_context},
             "phases": {"prefill": phase(est.prefill), "decode": phase(est.decode)},
         },
         allow_nan=False,

@@ -22,10 +22,11 @@ MAY_IMPORT = {
     "model": {"inputs", "ops"},
     "roofline": set(),
     "traced": {"inputs", "ops"},
-    "report": {"cycles", "intervals"},
+    "variants": {"inputs", "ops"},
+    "report": {"cycles", "intervals", "variants"},
     "seed": {"model", "ops", "roofline"},
     "estimator": {"cycles", "hardware", "inputs", "intervals", "model", "ops"}
-    | {"report", "roofline", "runtimes", "seed"},
+    | {"report", "roofline", "runtimes", "seed", "variants"},
     "visualize": {"cycles", "estimator", "inputs", "roofline"},
     "validate": {"cycles", "estimator", "hardware", "inputs", "intervals", "kernels", "ops", "roofline"}
     | {"runtimes", "visualize"},

@@ -1,0 +1,120 @@
+"""Cached prefixes, chunks, guesses, samples, and batches that queue: each with its arithmetic."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from estimator import Case, estimate, run
+from hardware import A100_80GB_PCIE
+from inputs import InputError
+from variants import Pass, expected_tokens, prefill_passes, speculative_contexts
+
+CASE = Case(method="roofline")
+
+
+def test_a_cached_prefix_is_attended_to_but_not_computed():
+    assert prefill_passes(8, 2048, 1024, None) == [Pass(8, 1024, 2048)]
+    plain, cached = estimate(CASE), estimate(replace(CASE, prefix_tokens=1024))
+    assert cached.ttft_s < 0.55 * plain.ttft_s  # half of the tokens; their attention is the longer half
+    assert cached.tpot_s == plain.tpot_s
+    with pytest.raises(InputError, match="below input-tokens"):
+        estimate(replace(CASE, prefix_tokens=2048))
+
+
+def test_chunks_cover_every_prompt_once():
+    # 600 tokens in chunks of 256: ends at 256, 512, 600; once for each of the 3 sequences
+    chunks = prefill_passes(3, 600, 0, 256)
+    assert chunks == [Pass(1, 256, 256, 3), Pass(1, 256, 512, 3), Pass(1, 88, 600, 3)]
+    # 7 prompts of 100 in passes of at most 350 tokens: 3 + 3 + 1
+    assert prefill_passes(7, 100, 0, 350) == [Pass(3, 100, 100, 2), Pass(1, 100, 100)]
+    for batch, prompt, prefix, chunk in ((3, 600, 0, 256), (7, 100, 20, 350), (2, 1000, 10, 1)):
+        passes = prefill_passes(batch, prompt, prefix, chunk)
+        assert sum(p.batch * p.q_len * p.times for p in passes) == batch * (prompt - prefix)
+        assert all(p.batch * p.q_len <= chunk for p in passes)
+
+
+def test_chunks_count_the_same_attention_and_read_the_weights_more_often():
+    whole, chunked = estimate(CASE), estimate(replace(CASE, chunked_prefill=512))
+
+    def flops(est, name):
+        return sum(kernel.flops for kernel in est.prefill.kernels if kernel.name == name)
+
+    for name in ("attention", "gate_up_proj"):
+        assert flops(chunked, name) == flops(whole, name)
+    assert chunked.prefill.steps == 8 * 4
+    assert chunked.prefill.total("weight_bytes") > 20 * whole.prefill.total("weight_bytes")
+    assert chunked.ttft_s > whole.ttft_s
+
+
+def test_guesses():
+    assert expected_tokens(4, 1.0) == 5
+    assert expected_tokens(4, 0.0) == 1
+    assert expected_tokens(2, 0.5) == 1.75  # 1 + 1/2 + 1/4
+    # all accepted: 5 tokens a step, 9 more tokens after the first need 2 steps; the first verifies 5 after 100
+    assert speculative_contexts(100, 10, 4, 1.0).tolist() == [105, 110]
+    plain = estimate(replace(CASE, batch=1))
+    free = estimate(replace(CASE, batch=1, speculative=4, acceptance=1.0))
+    assert free.decode.steps == np.ceil(2047 / 5)
+    assert free.tpot_s == pytest.approx(plain.tpot_s / 5, rel=0.05)  # memory-bound: five cost little more than one
+    useless = estimate(replace(CASE, batch=1, speculative=4, acceptance=0.0))
+    assert useless.tpot_s >= plain.tpot_s
+    drafted = estimate(replace(CASE, batch=1, speculative=4, acceptance=1.0, draft="llama2-7b"))
+    assert drafted.tpot_s > 4 / 5 * estimate(Case(method="roofline", model="llama2-7b", batch=1)).tpot_s
+    assert drafted.memory.weights_bytes > plain.memory.weights_bytes
+
+
+def test_samples_share_the_prompt():
+    one, four = estimate(CASE), estimate(replace(CASE, samples=4))
+    assert four.ttft_s == one.ttft_s
+    assert four.tpot_s == estimate(replace(CASE, batch=32)).tpot_s  # 8 * 4 sequences decode
+    assert four.memory.kv_cache_bytes == 8 * (2048 + 4 * 2048) * 131072
+    assert four.throughput_tokens_per_s == pytest.approx(8 * 4 * 2048 / four.latency_s)
+
+
+def test_a_batch_beyond_the_engine_s_memory_runs_in_waves():
+    fits = estimate(CASE)
+    assert fits.batch_latency_s == fits.latency_s
+    large = estimate(replace(CASE, batch=200))
+    at_once = large.memory.concurrent
+    per_sequence = 4096 * 131072 + 2048 * (4096 + 28672 + 14336) * 2
+    assert at_once == (int(0.9 * A100_80GB_PCIE.dram_bytes) - large.memory.weights_bytes) // per_sequence
+    whole, rest = divmod(200, at_once)
+    waves = [estimate(replace(CASE, batch=size)).latency_s for size in (at_once, rest)]
+    assert large.batch_latency_s == pytest.approx(whole * waves[0] + waves[1])
+    assert "QUEUE" in run(["--batch", "200"]) and "QUEUE" not in run([])
+    assert "not one sequence" in run(["--set", "hardware.dram_bytes=1e10"])
+
+
+def test_longest_context():
+    est = estimate(CASE)
+    longest = est.max_context
+    assert estimate(replace(CASE, input_tokens=longest - 2048)).memory.fits
+    assert not estimate(replace(CASE, input_tokens=longest - 2047)).memory.fits
+    assert json.loads(run(["--json"]))["memory"]["max_context"] == longest
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"chunked_prefill": 0}, "chunked-prefill must be"),
+        ({"chunked_prefill": 64, "batch": np.array([1, 2])}, "single sizes"),
+        ({"speculative": -1}, "speculative must be"),
+        ({"speculative": 2, "acceptance": 1.5}, "acceptance must be"),
+        ({"speculative": 2, "batch": np.array([1, 2])}, "single sizes"),
+        ({"draft": "llama2-7b"}, "goes with --speculative"),
+        ({"speculative": 2, "draft": "lama2-7b"}, "did you mean llama2-7b?"),
+        ({"samples": 0}, "samples must be"),
+        ({"memory_fraction": 1.5}, "memory-fraction must be"),
+        ({"prefix_tokens": 0.5}, "prefix-tokens must be"),
+    ],
+)
+def test_refusals(change, message):
+    with pytest.raises(InputError, match=message.replace("?", r"\?")):
+        estimate(replace(Case(), **change))
+
+
+def test_every_variant_says_what_it_assumes():
+    arguments = "--prefix-tokens 100 --chunked-prefill 512 --speculative 3 --samples 2 --draft llama2-7b"
+    assert run(arguments.split()).count("assumed: ") == 4

@@ -1,0 +1,64 @@
+"""Ways to run a case that change which passes there are: a cached prefix, chunked prefill, speculative decoding.
+
+Each is a list of passes for `model.forward`; the estimator times them. Every assumption is in its docstring.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from inputs import InputError
+from ops import Number
+
+
+@dataclass(frozen=True)
+class Pass:
+    """`times` passes over `batch` sequences, each with `q_len` new tokens that end a context of `kv_len`."""
+
+    batch: Number
+    q_len: Number
+    kv_len: Number
+    times: int = 1
+
+
+def prefill_passes(batch: Number, prompt: Number, prefix: int, chunk: int | None) -> list[Pass]:
+    """The passes that bring every prompt into the KV cache.
+
+    prefix: tokens at the start of every prompt that are in the cache already (a system prompt): they are attended to,
+    not computed. chunk: at most so many tokens in a pass; a pass takes as many whole prompts as fit, or else a part of
+    one, so that TTFT is the time until the last sequence has its first token. Raises InputError if nothing is left.
+    """
+    if np.any(np.asarray(prompt) <= prefix):
+        raise InputError(f"prefix-tokens ({prefix}) must be below input-tokens: the last token is always computed")
+    new = prompt - prefix
+    if chunk is None:
+        return [Pass(batch, new, prompt)]
+    if np.ndim(batch) or np.ndim(prompt):
+        raise InputError("chunked-prefill takes single sizes, not arrays")
+    if chunk >= new:
+        together = min(batch, chunk // new)
+        whole, rest = divmod(batch, together)
+        passes = [Pass(together, new, prompt, whole)]
+        return passes + ([Pass(rest, new, prompt)] if rest else [])
+    ends = [*range(chunk, new, chunk), new]
+    starts = [0, *ends[:-1]]
+    return [Pass(1, end - start, prefix + end, batch) for start, end in zip(starts, ends, strict=True)]
+
+
+def expected_tokens(draft_tokens: int, acceptance: float) -> float:
+    """Tokens that a speculative step yields on average: the accepted run of the draft's guesses and one of the model's
+    own, (1 - a**(k+1)) / (1 - a), each guess being accepted independently with probability a.
+    Source: Leviathan, Kalman, Matias, arXiv:2211.17192, equation 1.
+    >>> expected_tokens(3, 0.5)  # 1 + 1/2 + 1/4 + 1/8
+    1.875
+    """
+    if acceptance == 1.0:
+        return draft_tokens + 1.0
+    return (1 - acceptance ** (draft_tokens + 1)) / (1 - acceptance)
+
+
+def speculative_contexts(prompt: int, output: int, draft_tokens: int, acceptance: float) -> np.ndarray:
+    """Context lengths of the verification passes (draft_tokens + 1 new tokens each) that yield output - 1 tokens."""
+    each = expected_tokens(draft_tokens, acceptance)
+    steps = int(np.ceil((output - 1) / each)) if output > 1 else 0
+    return prompt + np.floor(each * np.arange(steps)) + draft_tokens + 1.0
