@@ -49,7 +49,7 @@ def cycle_s(op: Op, chip) -> Number:
 
 
 def _gemm(op, chip, fit, weights_resident):
-    return gemm(op, chip, fit.gemm, weights_resident=weights_resident)
+    return gemm(op, chip, fit.gemm, narrow=fit.narrow, weights_resident=weights_resident)
 
 
 def _attention(op, chip, fit, _):
@@ -66,7 +66,9 @@ def _pointwise(op, chip, fit, _):
 
 
 KERNELS = {"gemm": _gemm, "attention": _attention, "kv_write": _kv_append}
-KERNELS |= dict.fromkeys(("norm", "rope", "swiglu", "residual", "embedding", "softmax", "sample"), _pointwise)
+KERNELS |= dict.fromkeys(
+    ("norm", "rope", "swiglu", "residual", "embedding", "softmax", "sample", "quantize"), _pointwise
+)
 
 
 def sustained(chip):

@@ -17,10 +17,12 @@ from tabulate import tabulate
 import ops
 from cycles import cycle_causes, cycle_s
 from estimator import Case, estimate, guarded, line_parser
-from hardware import AMPERE, ARCHITECTURES, CHIPS, Chip, GemmFit
+from hardware import AMPERE, ARCHITECTURES, CHIPS, NARROW, Chip
 from inputs import InputError, check_size, pick
 from intervals import spread
 from kernels.gemm import gemm, resident_fraction
+from kernels.pointwise import pointwise
+from precision import precision
 from roofline import compute_s, memory_s, roofline_s
 from runtimes import RUNTIMES
 
@@ -60,6 +62,30 @@ DATA_SETS = (
     DataSet(hardware="b200-sxm", folder="b200_sxm", engine="trtllm", version="1.3.0rc20", weight_copies="l2"),
     DataSet(hardware="b200-sxm", folder="b200_sxm", engine="sglang", version="0.5.14", x_copies=6),
 )
+# Products with narrow operands: gemm_dtype in the package, its name here, formats of weights and activations, and the
+# data sets (hardware, engine) that have it. Weight-only and int8 rows are single runs under TensorRT's layer profiler,
+# weights and scales cold (the layers before it sweep 0.3 GB), the product alone, in steps of 1.024 us. The others are
+# CUDA graphs as above and include the kernels that narrow x. vLLM's fp8_block rows ran without a graph: left out.
+NARROW_SETS = (
+    ("int8_wo", "int8_wo", ("int8", None), (("a100-80gb-sxm", "trtllm"),)),
+    ("int4_wo", "int4_wo", ("int4", None), (("a100-80gb-sxm", "trtllm"),)),
+    ("sq", "int8", ("int8", "int8"), (("a100-80gb-sxm", "trtllm"),)),
+    ("fp8", "fp8", ("fp8", "fp8"), [(d.hardware, d.engine) for d in DATA_SETS if not d.hardware.startswith("a100")]),
+    (
+        "fp8_block",
+        "fp8_block",
+        ("fp8", "fp8"),
+        [(hardware, engine) for hardware in ("h100-sxm", "h200-sxm", "b200-sxm") for engine in ("trtllm", "sglang")],
+    ),
+    ("nvfp4", "nvfp4", ("nvfp4", "nvfp4"), [("b200-sxm", engine) for engine in ("vllm", "trtllm", "sglang")]),
+)
+PROFILED = ("int8_wo", "int4_wo", "sq")
+LAYER_EVENTS_S = 5.362e-6  # fitted: what TensorRT's profiler adds to a layer, beyond the gap in a CUDA graph
+# How x is narrowed in the fp8 rows. SGLang: one kernel, a scale per token. vLLM: a kernel that finds the largest
+# magnitude of the tensor, with one atomic per row on one address, then one that narrows: read off the rows with
+# n = k = 32, where the time grows by 6.3 ns a row on the H100, 5.0 on the L40S. TensorRT-LLM: several kernels, whose
+# time the package has by itself (quantize/).
+ATOMIC_CLOCKS = 12.0
 # How the attention of the engines that the fit never saw differs from vLLM's: facts of their kernels, not fitted.
 OTHER_ENGINE = {
     "append_waits": 0.0,
@@ -90,28 +116,31 @@ class Rows:
     attention: dict | None = None  # fields of AttentionFit that the engine's kernels change
     fitted: bool = False  # the constants of the A100, or of pointwise kernels, were fitted on (a sample of) these
     refitted: bool = False  # the two or three constants of another architecture were
+    extra_s: np.ndarray | float = 0.0  # what the timings of a GEMM include besides: kernels that narrow x, the profiler
+    narrow: dict | None = None  # fields of NarrowFit that the engine's kernels change
 
     def estimate_s(self, fit=None) -> np.ndarray:
         """Seconds [rows] by the cycle model, with the chip's constants or those of `fit`."""
         fit = fit or self.chip.fit
         if self.attention:
             fit = replace(fit, attention=replace(fit.attention, **self.attention))
-        if self.kind == "gemm":
-            return gemm_s(self, fit.gemm)
+        if self.kind.startswith("gemm"):
+            narrow = replace(fit.narrow, **self.narrow) if self.narrow else fit.narrow
+            return gemm_s(self, fit.gemm, narrow) + self.extra_s
         seconds = sum(cycle_causes(self.op, self.chip, fit).values())
         if self.append:
             seconds = seconds + sum(cycle_causes(self.append, self.chip, fit).values())
         return seconds
 
 
-def gemm_s(rows: Rows, fit, block: int = 4096) -> np.ndarray:
+def gemm_s(rows: Rows, fit, narrow=None, block: int = 4096) -> np.ndarray:
     """The GEMM model over many rows, a block at a time so that its candidates stay in cache."""
     parts = []
     for start in range(0, rows.measured_s.size, block):
         piece = slice(start, start + block)
-        dims = {name: size[piece] for name, size in rows.op.dims.items()}
+        dims = {name: size[piece] if np.ndim(size) else size for name, size in rows.op.dims.items()}
         resident = resident_fraction(rows.cycle_bytes[piece], rows.chip, fit)
-        causes = gemm(replace(rows.op, dims=dims), rows.chip, fit, resident=resident)
+        causes = gemm(replace(rows.op, dims=dims), rows.chip, fit, narrow=narrow, resident=resident)
         parts.append(sum(causes.values()))
     return np.concatenate(parts)
 
@@ -146,6 +175,71 @@ def gemm_rows(data: DataSet, folder: Path) -> Rows:
         fitted=data.fitted,
         refitted=data.hardware in REFITTED,
     )
+
+
+def narrow_rows(name: str, data: DataSet, folder: Path) -> Rows:
+    """Products with narrow operands: an entry of NARROW_SETS."""
+    import pandas
+
+    stored, _, formats, _ = next(entry for entry in NARROW_SETS if entry[1] == name)
+    path = folder / data.folder / "gemm" / data.engine / data.version / "gemm_perf.parquet"
+    table = pandas.read_parquet(path, columns=["gemm_dtype", "m", "n", "k", "latency"])
+    table = table[table.gemm_dtype == stored].groupby(["m", "n", "k"], as_index=False).latency.median()
+    m, n, k = (table[size].to_numpy(dtype=float) for size in "mnk")
+    chip, wanted = CHIPS[data.hardware], precision("bf16", *formats)
+    if stored == "int4_wo":  # the package's are per channel
+        wanted = replace(wanted, weights=replace(wanted.weights, group=0))
+    op = ops.linear(name, tokens=m, d_in=k, d_out=n, dtype="bf16", elem_bytes=2, precision=wanted)
+    # one width for all rows: the kernel takes one, and a scale per row is nothing at k = 4096
+    widths = {"a_bytes": wanted.activations.element_bytes(4096), "b_bytes": wanted.weights.element_bytes(4096)}
+    op = replace(op, dims=op.dims | widths)
+    measured_s = table.latency.to_numpy() * 1e-3
+    narrow, extra_s, cycle_bytes = {}, LAYER_EVENTS_S, np.full(m.shape, np.inf)
+    if stored not in PROFILED:
+        copies = 1 if name == "nvfp4" and data.engine == "vllm" else data.weight_copies
+        if copies == "l2":
+            copies = np.clip(np.ceil(chip.l2_bytes / op.weight_bytes), 1, 5)
+        cycle_bytes = copies * op.weight_bytes + data.x_copies * 2 * m * k + op.in_bytes + op.out_bytes
+        extra_s = quantize_s(name, data, folder, m, k, wanted)
+        narrow = {"splits": 32} if data.engine == "trtllm" else {}  # cuBLAS
+    return Rows(
+        label=f"{data.hardware} {data.engine} {data.version}",
+        kind=f"gemm {name}",
+        chip=chip,
+        op=op,
+        measured_s=measured_s,
+        cycle_bytes=cycle_bytes,
+        extra_s=extra_s,
+        narrow=narrow,
+        refitted=(name, data.hardware, data.engine) in NARROW_FITTED,
+    )
+
+
+NARROW_FITTED = (
+    ("int8_wo", "a100-80gb-sxm", "trtllm"),
+    ("int4_wo", "a100-80gb-sxm", "trtllm"),
+    ("fp8", "h100-sxm", "trtllm"),
+)
+
+
+def quantize_s(name: str, data: DataSet, folder: Path, m, k, wanted) -> np.ndarray:
+    """Seconds of the kernels that narrow x [m, k] before the product in a benchmark's rows."""
+    chip = CHIPS[data.hardware]
+    if name == "fp8" and data.engine == "trtllm":
+        import pandas
+
+        total = 0.0
+        for part in ("scale_matrix", "computescale"):
+            path = folder / data.folder / "quantize" / data.engine / data.version / f"{part}_perf.parquet"
+            table = pandas.read_parquet(path).groupby(["m", "k"]).latency.median() * 1e-3
+            total = total + table.reindex(pandas.MultiIndex.from_arrays([m, k])).to_numpy()
+        return total
+    op = ops.quantize(name, tokens=m, width=k, dtype="bf16", elem_bytes=2, precision=wanted)
+    seconds = sum(pointwise(op, chip, chip.fit.pointwise).values())
+    if name == "fp8" and data.engine == "vllm":
+        read_s = op.in_bytes / chip.dram_read_bytes_per_s
+        seconds = seconds + chip.fit.pointwise.launch_s + np.maximum(read_s, m * ATOMIC_CLOCKS / chip.clock_hz)
+    return seconds
 
 
 def attention_rows(data: DataSet, folder: Path, phase: str) -> Rows:
@@ -216,6 +310,7 @@ def sampled(rows: Rows, count: int, seed: int = 0) -> Rows:
         append=select(rows.append, keep) if rows.append else None,
         measured_s=rows.measured_s[keep],
         cycle_bytes=rows.cycle_bytes[keep] if np.ndim(rows.cycle_bytes) else rows.cycle_bytes,
+        extra_s=rows.extra_s[keep] if np.ndim(rows.extra_s) else rows.extra_s,
     )
 
 
@@ -447,6 +542,10 @@ def kernel_sets(folder: Path):
     for phase in ("prefill", "decode"):
         for data in DATA_SETS:
             yield attention_rows(data, folder, phase)
+    for _, name, _, sets in NARROW_SETS:
+        for data in DATA_SETS:
+            if (data.hardware, data.engine) in sets:
+                yield narrow_rows(name, data, folder)
 
 
 def seen(rows: Rows) -> str:
@@ -457,7 +556,7 @@ def seen(rows: Rows) -> str:
 def kernel_table(folder: Path) -> list[list]:
     table, simple = [], {}
     for rows in kernel_sets(folder):
-        if rows.fitted:
+        if rows.kind not in simple:
             simple[rows.kind] = two_efficiencies(sampled(rows, 3000))
         shares = simple[rows.kind]
         compute, memory = compute_s(rows.op, rows.chip), memory_s(rows.op, rows.chip)
@@ -527,7 +626,7 @@ def end_to_end_table(rows: list[dict]) -> list[list]:
 # Fitting --------------------------------------------------------------------------------------------------------
 
 # Neutral starting points: round numbers of the right order, not the result.
-GEMM_START = GemmFit(
+GEMM_START = dict(
     tensor_efficiency=0.9,
     dram_efficiency=0.9,
     dram_ramp_s=2e-6,
@@ -609,7 +708,7 @@ def fit_part(part: str, base, start: dict[str, float], sets: list[Rows], steps: 
 def fit_kernels(folder: Path):
     """(what, committed, found) of every constant of GEMM and attention."""
     first = DATA_SETS[0]
-    gemm_found = fit_part("gemm", AMPERE, asdict(GEMM_START), [gemm_rows(first, folder)], 500)
+    gemm_found = fit_part("gemm", AMPERE, GEMM_START, [gemm_rows(first, folder)], 500)
     phases = ("prefill", "decode")
     sets = [sampled(attention_rows(first, folder, phase), 1500) for phase in phases]
     attention_found = fit_part("attention", AMPERE, ATTENTION_START, sets, 500)
@@ -626,6 +725,32 @@ def fit_kernels(folder: Path):
         sets = [sampled(attention_rows(own[0], folder, phase), 1500) for phase in phases]
         start = {field: getattr(AMPERE.attention, field) for field in attention_names}
         yield f"{name} attention", asdict(committed.attention), fit_part("attention", committed, start, sets, 100)
+
+
+def fit_narrow(folder: Path):
+    """(what, committed, found): weight-only formats with the profiler's share on half of their rows, then fp8."""
+
+    def rows_of(name: str, hardware: str, engine: str) -> Rows:
+        data = next(data for data in DATA_SETS if (data.hardware, data.engine) == (hardware, engine))
+        rows = narrow_rows(name, data, folder)
+        return sampled(rows, rows.measured_s.size // 2 if name != "fp8" else 4000)
+
+    *weight_only, fp8 = (rows_of(*entry) for entry in NARROW_FITTED)
+
+    def residuals(constants: dict[str, float], sets: list[Rows]) -> np.ndarray:
+        narrow = {field: value for field, value in constants.items() if field != "layer_events_s"}
+        found = []
+        for rows in sets:
+            if "layer_events_s" in constants:
+                rows = replace(rows, extra_s=constants["layer_events_s"])
+            fit = replace(rows.chip.fit, narrow=replace(NARROW, **narrow))
+            found.append(np.log(rows.estimate_s(fit) / rows.measured_s))
+        return np.concatenate(found)
+
+    start = {"dequant8_ops": 1.5, "dequant4_ops": 1.5, "dequant_clocks": 300.0, "layer_events_s": 5e-6}
+    committed = asdict(NARROW) | {"layer_events_s": LAYER_EVENTS_S}
+    yield "weight-only products", committed, fit_constants(lambda x: residuals(x, weight_only), start, 200)
+    yield "fp8 products", committed, fit_constants(lambda x: residuals(x, [fp8]), {"fp8_efficiency": 0.8}, 60)
 
 
 def fit_pointwise():
@@ -677,7 +802,7 @@ def fit_runtimes():
 
 def fit_table(folder: Path | None) -> list[list]:
     """Every fitted constant: what is committed, and what the fit finds now."""
-    results = [*fit_pointwise(), *fit_runtimes(), *(fit_kernels(folder) if folder else ())]
+    results = [*fit_pointwise(), *fit_runtimes(), *((*fit_kernels(folder), *fit_narrow(folder)) if folder else ())]
     return [
         [what, name, f"{committed[name]:.4g}", f"{value:.4g}", f"{value / committed[name] - 1:+.1%}"]
         for what, committed, found in results
@@ -698,7 +823,7 @@ def plot(folder: Path, path: Path) -> str:
     kinds = ("gemm", "prefill attention", "decode attention")
     figure, axes = plt.subplots(2, 3, figsize=(13, 8), layout="constrained", sharex="col")
     for rows in kernel_sets(folder):
-        if rows.chip.architecture != "ampere":
+        if rows.chip.architecture != "ampere" or rows.kind not in kinds:
             continue
         engine = rows.label.split()[1]
         column = kinds.index(rows.kind)

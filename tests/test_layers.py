@@ -19,15 +19,16 @@ MAY_IMPORT = {
     "kernels/pointwise": set(),
     "cycles": {"kernels", "ops"},
     "intervals": {"hardware"},
-    "model": {"inputs", "ops"},
+    "precision": {"inputs", "ops"},
+    "model": {"inputs", "ops", "precision"},
     "roofline": set(),
     "report": {"cycles", "intervals"},
     "seed": {"model", "ops", "roofline"},
-    "estimator": {"cycles", "hardware", "inputs", "intervals", "model", "ops"}
+    "estimator": {"cycles", "hardware", "inputs", "intervals", "model", "ops", "precision"}
     | {"report", "roofline", "runtimes", "seed"},
     "visualize": {"cycles", "estimator", "inputs", "roofline"},
-    "validate": {"cycles", "estimator", "hardware", "inputs", "intervals", "kernels", "ops", "roofline"}
-    | {"runtimes", "visualize"},
+    "validate": {"cycles", "estimator", "hardware", "inputs", "intervals", "kernels", "ops", "precision"}
+    | {"roofline", "runtimes", "visualize"},
 }
 
 
