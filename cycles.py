@@ -71,6 +71,9 @@ KERNELS |= dict.fromkeys(
 )
 
 
+FP8_SUSTAINED_SHARE = 1400 / 1979  # of the fp8 peak, by large products on an H100 SXM [MAMF, see hardware.py]
+
+
 def sustained(chip):
     """The chip's constants with MMA rates that hold: benchmarks of one kernel run at boost clock and often on
     zeros, a model's pass at the clock that the power limit leaves for real data.
@@ -79,6 +82,7 @@ def sustained(chip):
     return replace(
         fit,
         gemm=replace(fit.gemm, tensor_efficiency=min(fit.gemm.tensor_efficiency, share)),
+        narrow=replace(fit.narrow, fp8_efficiency=min(fit.narrow.fp8_efficiency, FP8_SUSTAINED_SHARE)),
         attention=replace(fit.attention, mma_efficiency=min(fit.attention.mma_efficiency, share)),
     )
 

@@ -37,6 +37,7 @@ class NarrowFit:
 
     fp8_efficiency: float  # tensor_efficiency of fp8 (and fp4) MMAs, which draw more power: at most the other's
     splits: int  # CTAs that may share one tile's k range where both operands are narrow: one in CUTLASS's kernels
+    small_tiles_m: float  # with more rows than this no tile below 128 x 128 is tried there
     dequant8_ops: float  # CUDA-core instructions that widen one 8-bit weight to fp16, beside which no MMA runs
     dequant4_ops: float  # and one 4-bit weight
     dequant_clocks: float  # that a k-step of a weight-only kernel waits longer: load, widen, multiply in one warp
@@ -81,11 +82,12 @@ class PointwiseFit:
 # Fitted: weight-only on half of the A100's int8_wo and int4_wo rows (TensorRT-LLM 1.0.0), fp8 on the H100's of
 # TensorRT-LLM 1.3.0; everywhere else as found there.
 NARROW = NarrowFit(
-    fp8_efficiency=0.7,
+    fp8_efficiency=0.7179,
     splits=1,
-    dequant8_ops=1.625,
-    dequant4_ops=2.461,
-    dequant_clocks=438.4,
+    small_tiles_m=float("inf"),
+    dequant8_ops=1.661,
+    dequant4_ops=2.482,
+    dequant_clocks=447.1,
 )
 
 
@@ -135,9 +137,17 @@ AMPERE_ATTENTION = AttentionFit(
     kernel_clocks=2740.0,
     combine_reads=3.0,  # its log-sum-exp, its scale, its output
 )
+QUANTIZE_PER_CLOCK = 3.334  # fitted on vLLM's per-token fp8 kernel on the H100; elsewhere as there
 AMPERE_POINTWISE = PointwiseFit(
     dram_efficiency=1.0,
-    elements_per_clock={"norm": 1.074, "swiglu": 1.129, "rope": 1.449, "embedding": 0.4638, "softmax": 1.074},
+    elements_per_clock={
+        "norm": 1.074,
+        "swiglu": 1.129,
+        "rope": 1.449,
+        "embedding": 0.4638,
+        "softmax": 1.074,
+        "quantize": QUANTIZE_PER_CLOCK,
+    },
     start_s=9.445e-07,
     launch_s=1.34e-6,  # back-to-back interval of tiny kernels in a CUDA graph, A100 [GPU-BENCHES, gpu-small-kernels]
 )
@@ -151,7 +161,8 @@ ADA = Architecture(
 )
 HOPPER_POINTWISE = replace(  # Blackwell too, where nothing was measured
     AMPERE_POINTWISE,
-    elements_per_clock={kind: 1.245 * rate for kind, rate in AMPERE_POINTWISE.elements_per_clock.items()},
+    elements_per_clock={kind: 1.245 * rate for kind, rate in AMPERE_POINTWISE.elements_per_clock.items()}
+    | {"quantize": QUANTIZE_PER_CLOCK},
 )
 HOPPER = Architecture(
     gemm=replace(AMPERE_GEMM, dram_efficiency=0.8899, overlap=13.55),
@@ -171,6 +182,7 @@ HOPPER = Architecture(
         cta_waits=8.686,
     ),
     pointwise=HOPPER_POINTWISE,
+    narrow=replace(NARROW, small_tiles_m=128),  # vLLM's and SGLang's dispatch for sm90
 )
 BLACKWELL = Architecture(
     gemm=replace(AMPERE_GEMM, dram_efficiency=0.8916, epilogue_bytes_per_clock=23.22, tensor_efficiency=0.8211),

@@ -17,7 +17,7 @@ from tabulate import tabulate
 import ops
 from cycles import cycle_causes, cycle_s
 from estimator import Case, estimate, guarded, line_parser
-from hardware import AMPERE, ARCHITECTURES, CHIPS, NARROW, Chip
+from hardware import AMPERE, ARCHITECTURES, CHIPS, NARROW, QUANTIZE_PER_CLOCK, Chip
 from inputs import InputError, check_size, pick
 from intervals import spread
 from kernels.gemm import gemm, resident_fraction
@@ -80,7 +80,7 @@ NARROW_SETS = (
     ("nvfp4", "nvfp4", ("nvfp4", "nvfp4"), [("b200-sxm", engine) for engine in ("vllm", "trtllm", "sglang")]),
 )
 PROFILED = ("int8_wo", "int4_wo", "sq")
-LAYER_EVENTS_S = 5.362e-6  # fitted: what TensorRT's profiler adds to a layer, beyond the gap in a CUDA graph
+LAYER_EVENTS_S = 5.353e-6  # fitted: what TensorRT's profiler adds to a layer, beyond the gap in a CUDA graph
 # How x is narrowed in the fp8 rows. SGLang: one kernel, a scale per token. vLLM: a kernel that finds the largest
 # magnitude of the tensor, with one atomic per row on one address, then one that narrows: read off the rows with
 # n = k = 32, where the time grows by 6.3 ns a row on the H100, 5.0 on the L40S. TensorRT-LLM: several kernels, whose
@@ -201,7 +201,10 @@ def narrow_rows(name: str, data: DataSet, folder: Path) -> Rows:
             copies = np.clip(np.ceil(chip.l2_bytes / op.weight_bytes), 1, 5)
         cycle_bytes = copies * op.weight_bytes + data.x_copies * 2 * m * k + op.in_bytes + op.out_bytes
         extra_s = quantize_s(name, data, folder, m, k, wanted)
-        narrow = {"splits": 32} if data.engine == "trtllm" else {}  # cuBLAS
+        if data.engine == "trtllm":  # cuBLAS
+            narrow = {"splits": 32, "small_tiles_m": np.inf}
+        elif name == "fp8_block":  # DeepGEMM
+            narrow = {"small_tiles_m": np.inf}
     return Rows(
         label=f"{data.hardware} {data.engine} {data.version}",
         kind=f"gemm {name}",
@@ -218,7 +221,7 @@ def narrow_rows(name: str, data: DataSet, folder: Path) -> Rows:
 NARROW_FITTED = (
     ("int8_wo", "a100-80gb-sxm", "trtllm"),
     ("int4_wo", "a100-80gb-sxm", "trtllm"),
-    ("fp8", "h100-sxm", "trtllm"),
+    ("fp8", "h100-sxm", "vllm"),
 )
 
 
@@ -238,8 +241,32 @@ def quantize_s(name: str, data: DataSet, folder: Path, m, k, wanted) -> np.ndarr
     seconds = sum(pointwise(op, chip, chip.fit.pointwise).values())
     if name == "fp8" and data.engine == "vllm":
         read_s = op.in_bytes / chip.dram_read_bytes_per_s
-        seconds = seconds + chip.fit.pointwise.launch_s + np.maximum(read_s, m * ATOMIC_CLOCKS / chip.clock_hz)
+        seconds = seconds + np.maximum(read_s, m * ATOMIC_CLOCKS / chip.clock_hz)
     return seconds
+
+
+def quantize_rows(data: DataSet, folder: Path) -> Rows:
+    """vLLM's kernel that narrows x to fp8 with a scale per token: in the package as static plus what dynamic adds."""
+    import pandas
+
+    path = folder / data.folder / "quantize" / data.engine / data.version
+    parts = [pandas.read_parquet(path / f"{part}_perf.parquet") for part in ("scale_matrix", "computescale")]
+    static, dynamic = (table.groupby(["m", "k"]).latency.median() for table in parts)
+    total = (static + dynamic).dropna().reset_index()
+    m, k = (total[size].to_numpy(dtype=float) for size in "mk")
+    number = {"dtype": "bf16", "elem_bytes": 2, "precision": precision("bf16", "fp8", "fp8")}
+    op, chip = ops.quantize("quantize", tokens=m, width=k, **number), CHIPS[data.hardware]
+    measured_s = total.latency.to_numpy() * 1e-3
+    keep = measured_s >= roofline_s(op, chip)  # the others found x in the L2
+    return Rows(
+        label=f"{data.hardware} {data.engine} {data.version}",
+        kind="quantize",
+        chip=chip,
+        op=select(op, keep),
+        measured_s=measured_s[keep],
+        left_out=int((~keep).sum()),
+        refitted=data.hardware == "h100-sxm",
+    )
 
 
 def attention_rows(data: DataSet, folder: Path, phase: str) -> Rows:
@@ -303,7 +330,18 @@ def sampled(rows: Rows, count: int, seed: int = 0) -> Rows:
     """`count` of the rows, chosen by a seeded generator."""
     if rows.measured_s.size <= count:
         return rows
-    keep = np.sort(np.random.default_rng(seed).choice(rows.measured_s.size, count, replace=False))
+    return chosen(rows, np.sort(np.random.default_rng(seed).choice(rows.measured_s.size, count, replace=False)))
+
+
+def halves(rows: Rows, seed: int = 0) -> tuple[Rows, Rows]:
+    """The half of the rows that a fit sees, by a seeded generator, and the other."""
+    first = np.random.default_rng(seed).random(rows.measured_s.size) < 0.5
+    other = replace(rows, label=f"{rows.label}, other half", refitted=False)
+    return chosen(rows, np.flatnonzero(first)), chosen(other, np.flatnonzero(~first))
+
+
+def chosen(rows: Rows, keep: np.ndarray) -> Rows:
+    """The rows with the indices `keep`."""
     return replace(
         rows,
         op=select(rows.op, keep),
@@ -545,7 +583,11 @@ def kernel_sets(folder: Path):
     for _, name, _, sets in NARROW_SETS:
         for data in DATA_SETS:
             if (data.hardware, data.engine) in sets:
-                yield narrow_rows(name, data, folder)
+                rows = narrow_rows(name, data, folder)
+                yield from halves(rows) if rows.refitted and name != "fp8" else (rows,)
+    for data in DATA_SETS:
+        if data.engine == "vllm" and not data.hardware.startswith("a100"):
+            yield quantize_rows(data, folder)
 
 
 def seen(rows: Rows) -> str:
@@ -589,7 +631,7 @@ def pointwise_table() -> list[list]:
 
 def pooled_coverage(table: list[list], name: str) -> str:
     """Share of all measurements inside the interval, over the rows of `table` that no fit saw."""
-    unseen = [row for row in table if "fit)" not in row[0]]
+    unseen = [row for row in table if "fit)" not in row[0]] or table
     inside = sum(float(row[COVERAGE]) * row[2] for row in unseen) / sum(row[2] for row in unseen)
     return f"{name} {inside:.0f} %"
 
@@ -733,7 +775,7 @@ def fit_narrow(folder: Path):
     def rows_of(name: str, hardware: str, engine: str) -> Rows:
         data = next(data for data in DATA_SETS if (data.hardware, data.engine) == (hardware, engine))
         rows = narrow_rows(name, data, folder)
-        return sampled(rows, rows.measured_s.size // 2 if name != "fp8" else 4000)
+        return halves(rows)[0] if engine == "trtllm" else sampled(rows, 4000)
 
     *weight_only, fp8 = (rows_of(*entry) for entry in NARROW_FITTED)
 
@@ -743,13 +785,22 @@ def fit_narrow(folder: Path):
         for rows in sets:
             if "layer_events_s" in constants:
                 rows = replace(rows, extra_s=constants["layer_events_s"])
-            fit = replace(rows.chip.fit, narrow=replace(NARROW, **narrow))
+            fit = replace(rows.chip.fit, narrow=replace(rows.chip.fit.narrow, **narrow))
             found.append(np.log(rows.estimate_s(fit) / rows.measured_s))
         return np.concatenate(found)
 
     start = {"dequant8_ops": 1.5, "dequant4_ops": 1.5, "dequant_clocks": 300.0, "layer_events_s": 5e-6}
     committed = asdict(NARROW) | {"layer_events_s": LAYER_EVENTS_S}
     yield "weight-only products", committed, fit_constants(lambda x: residuals(x, weight_only), start, 200)
+    kernel = quantize_rows(next(data for data in DATA_SETS if data.hardware == "h100-sxm"), folder)
+
+    def kernel_residuals(constants: dict[str, float]) -> np.ndarray:
+        rates = kernel.chip.fit.pointwise.elements_per_clock | constants
+        pointwise_fit = replace(kernel.chip.fit.pointwise, elements_per_clock=rates)
+        return np.log(kernel.estimate_s(replace(kernel.chip.fit, pointwise=pointwise_fit)) / kernel.measured_s)
+
+    rate = {"quantize": QUANTIZE_PER_CLOCK}
+    yield "quantisation, elements per clock", rate, fit_constants(kernel_residuals, {"quantize": 2.0}, 60)
     yield "fp8 products", committed, fit_constants(lambda x: residuals(x, [fp8]), {"fp8_efficiency": 0.8}, 60)
 
 

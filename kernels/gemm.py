@@ -44,6 +44,8 @@ TILES = {
         (64, 64, 64, 8, 64, 64, 6, 1),
     ),
 }
+# CUTLASS's fp8 kernels for Ada come in lower tiles too (vLLM, sm89_fp8_config_M16 and _M32).
+LOW_TILES = ((16, 64, 64, 5, 16, 64, 4, 1), (32, 64, 64, 5, 32, 64, 4, 1))
 # TensorRT-LLM's fpA_intB (CUTLASS, CtaShape{16,32,64,128}x128x64, a warp as high as its tile, so that a CTA widens each
 # weight once; 16x256x64 too) and Marlin: mma.sync kernels on every architecture.
 WEIGHT_ONLY_TILES = (
@@ -100,6 +102,9 @@ def gemm(op, chip, fit, *, narrow=None, resident=0.0, weights_resident=0.0) -> d
     shared_widths = (operand_bytes, b_bytes if weight_only else operand_bytes)
     candidates = _candidates(chip.architecture, *limits, *shared_widths, most_splits)
     every = _parts(candidates, *(x[..., None] for x in (m, n, k, batch, resident)), *rates)
+    if operand_bytes < 2:
+        small = (candidates[0] < 128) | (candidates[1] < 128)
+        every["total"] = np.where(small & (m[..., None] > narrow.small_tiles_m), np.inf, every["total"])
     best = np.argmin(every["total"], axis=-1)
     parts = _parts(candidates[:, best], m, n, k, batch, resident, *rates)
     ideal_s = m * n * k * batch / (chip.sm_count * fma_per_clock * chip.clock_hz)
@@ -121,6 +126,8 @@ def _candidates(architecture, shared_bytes_per_sm, registers_per_sm, ctas_per_sm
     """
     weight_only = b_bytes < a_bytes
     tiles, splits = (WEIGHT_ONLY_TILES, WEIGHT_ONLY_SPLITS) if weight_only else (TILES[architecture], SPLITS)
+    if architecture == "ada" and a_bytes < 2 and most_splits == 1:
+        tiles += LOW_TILES
     table = np.array([(*tile, split) for tile in tiles for split in splits if split <= most_splits], dtype=float)
     rows, columns, k_step, stages, warp_rows, warp_columns, warps, pair, split = table.T
     k_step = k_step * 2 / a_bytes
