@@ -269,8 +269,10 @@ def quantize_rows(data: DataSet, folder: Path) -> Rows:
     )
 
 
-def attention_rows(data: DataSet, folder: Path, phase: str) -> Rows:
-    """bf16 attention over a bf16 cache, full causal window, the engine's main kernel (no Triton fallback)."""
+def attention_rows(data: DataSet, folder: Path, phase: str, cache: str = "bfloat16") -> Rows:
+    """bf16 attention over a cache of bfloat16 or fp8, full causal window, the engine's main kernel (no Triton
+    fallback).
+    """
     import pandas
 
     name = {"prefill": "context", "decode": "generation"}[phase]
@@ -278,7 +280,7 @@ def attention_rows(data: DataSet, folder: Path, phase: str) -> Rows:
     table = pandas.read_parquet(path)
     if "window_size" not in table:
         table["window_size"] = 0
-    plain = (table.attn_dtype == "bfloat16") & (table.kv_cache_dtype == "bfloat16")
+    plain = (table.attn_dtype == "bfloat16") & (table.kv_cache_dtype == cache)
     plain &= (table.window_size == 0) & ~table.kernel_source.str.contains("triton")
     if phase == "prefill":
         plain &= table.isl > 1
@@ -287,7 +289,7 @@ def attention_rows(data: DataSet, folder: Path, phase: str) -> Rows:
     batch, isl, step, heads, kv_heads, head_dim = (table[size].to_numpy(dtype=float) for size in sizes)
     q_len = isl if phase == "prefill" else 1
     number = {"dtype": "bf16", "elem_bytes": 2}
-    shape = {"kv_heads": kv_heads, "head_dim": head_dim}
+    shape = {"kv_heads": kv_heads, "head_dim": head_dim, "kv_elem_bytes": 1 if cache == "fp8" else None}
     op = ops.attention("attention", batch=batch, q_len=q_len, kv_len=isl + step, heads=heads, **shape, **number)
     chip, measured_s = CHIPS[data.hardware], table.latency.to_numpy() * 1e-3
     keep = measured_s >= roofline_s(op, chip)
@@ -303,7 +305,7 @@ def attention_rows(data: DataSet, folder: Path, phase: str) -> Rows:
         append = replace(append, in_bytes=append.in_bytes + op.in_bytes, out_bytes=op.in_bytes)
     return Rows(
         label=f"{data.hardware} {data.engine} {data.version}",
-        kind=f"{phase} attention",
+        kind=f"{phase} attention" + (", fp8 cache" if cache == "fp8" else ""),
         chip=chip,
         op=select(op, keep),
         append=select(append, keep),
@@ -311,7 +313,7 @@ def attention_rows(data: DataSet, folder: Path, phase: str) -> Rows:
         left_out=int((~keep).sum()),
         attention=engine,
         fitted=data.fitted,
-        refitted=data.hardware in REFITTED and data.engine == "vllm",
+        refitted=data.hardware in REFITTED and data.engine == "vllm" and cache != "fp8",
     )
 
 
@@ -585,6 +587,11 @@ def kernel_sets(folder: Path):
             if (data.hardware, data.engine) in sets:
                 rows = narrow_rows(name, data, folder)
                 yield from halves(rows) if rows.refitted and name != "fp8" else (rows,)
+    for phase in ("prefill", "decode"):
+        for data in DATA_SETS:
+            rows = attention_rows(data, folder, phase, "fp8")
+            if rows.measured_s.size:  # the A100 has none, SGLang's prefill is Triton's
+                yield rows
     for data in DATA_SETS:
         if data.engine == "vllm" and not data.hardware.startswith("a100"):
             yield quantize_rows(data, folder)
