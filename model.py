@@ -180,13 +180,16 @@ def forward(
         raise InputError("naive attention reads a 16-bit KV cache only")
     else:
         attention_ops = naive_attention(**context)
+    if precision is not None and precision.narrow_query:
+        width, form = model.heads * model.head_dim, precision.kv_cache
+        attention_ops.insert(0, quantize("query_quant", tokens=tokens, width=width, form=form, **per_layer))
 
     def projection(name: str, d_in: int, d_out: int) -> list[Op]:
         """A linear layer of every layer, after the kernel that narrows its input if there is one."""
         op = linear(name, tokens=tokens, d_in=d_in, d_out=d_out, precision=precision, **per_layer)
         if precision is None or not precision.quantized_activations:
             return [op]
-        return [quantize(f"{name}_quant", tokens=tokens, width=d_in, precision=precision, **per_layer), op]
+        return [quantize(f"{name}_quant", tokens=tokens, width=d_in, form=precision.activations, **per_layer), op]
 
     # fmt: off
     return [

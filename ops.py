@@ -82,9 +82,9 @@ def linear(
     )
 
 
-def quantize(name: str, *, tokens: Number, width: int, dtype: str, elem_bytes: int, precision, count: int = 1) -> Op:
-    """Narrows the activations before a GEMM, with a scale of each row: reads x, writes it in the format of
-    `precision`.activations. 3 per element: magnitude, maximum, multiply.
+def quantize(name: str, *, tokens: Number, width: int, dtype: str, elem_bytes: int, form, count: int = 1) -> Op:
+    """Narrows the activations before a GEMM: reads x, writes it in `form` (a precision.Format) with its scales.
+    3 per element: magnitude, maximum, multiply.
     """
     return Op(
         name=name,
@@ -92,7 +92,7 @@ def quantize(name: str, *, tokens: Number, width: int, dtype: str, elem_bytes: i
         dtype=dtype,
         flops=3 * width * tokens,
         in_bytes=width * elem_bytes * tokens,
-        out_bytes=width * precision.activations.element_bytes(width) * tokens,
+        out_bytes=width * form.element_bytes(width) * tokens,
         count=count,
         dims={"rows": tokens, "width": width},
     )

@@ -75,6 +75,7 @@ class Precision:
     weights: Format
     activations: Format
     kv_cache: Format
+    narrow_query: bool = False  # a kernel narrows Q before attention: FlashAttention-3 reads an fp8 cache with fp8 Q
 
     def __post_init__(self):
         weights, activations = self.weights.name, self.activations.name
@@ -129,8 +130,9 @@ def on_chip(wanted: Precision, chip, dtype: str = "bf16") -> tuple[Precision, st
     """What engines run of `wanted` on `chip`, and a note where that is something else: 8- and 4-bit floats without
     their MMAs run weight-only (Marlin in vLLM). Raises InputError where the chip has no rate and engines no such path.
     """
-    rate = chip.fma_rates().get(wanted.mma_dtype)
-    if rate:
+    if chip.architecture == "hopper" and wanted.kv_cache.name == "fp8":
+        wanted = replace(wanted, narrow_query=True)
+    if chip.fma_rates().get(wanted.mma_dtype):
         return wanted, ""
     same = wanted.weights == wanted.activations and wanted.weights.name in ("fp8", "nvfp4")
     if not same:

@@ -22,7 +22,7 @@ from inputs import InputError, check_size, pick
 from intervals import spread
 from kernels.gemm import gemm, resident_fraction
 from kernels.pointwise import pointwise
-from precision import precision
+from precision import FORMATS, KV_FORMATS, precision
 from roofline import compute_s, memory_s, roofline_s
 from runtimes import RUNTIMES
 
@@ -116,7 +116,7 @@ class Rows:
     attention: dict | None = None  # fields of AttentionFit that the engine's kernels change
     fitted: bool = False  # the constants of the A100, or of pointwise kernels, were fitted on (a sample of) these
     refitted: bool = False  # the two or three constants of another architecture were
-    extra_s: np.ndarray | float = 0.0  # what the timings of a GEMM include besides: kernels that narrow x, the profiler
+    extra_s: np.ndarray | float = 0.0  # what the timings include besides: kernels that narrow x or Q, the profiler
     narrow: dict | None = None  # fields of NarrowFit that the engine's kernels change
 
     def estimate_s(self, fit=None) -> np.ndarray:
@@ -127,7 +127,7 @@ class Rows:
         if self.kind.startswith("gemm"):
             narrow = replace(fit.narrow, **self.narrow) if self.narrow else fit.narrow
             return gemm_s(self, fit.gemm, narrow) + self.extra_s
-        seconds = sum(cycle_causes(self.op, self.chip, fit).values())
+        seconds = sum(cycle_causes(self.op, self.chip, fit).values()) + self.extra_s
         if self.append:
             seconds = seconds + sum(cycle_causes(self.append, self.chip, fit).values())
         return seconds
@@ -237,7 +237,7 @@ def quantize_s(name: str, data: DataSet, folder: Path, m, k, wanted) -> np.ndarr
             table = pandas.read_parquet(path).groupby(["m", "k"]).latency.median() * 1e-3
             total = total + table.reindex(pandas.MultiIndex.from_arrays([m, k])).to_numpy()
         return total
-    op = ops.quantize(name, tokens=m, width=k, dtype="bf16", elem_bytes=2, precision=wanted)
+    op = ops.quantize(name, tokens=m, width=k, dtype="bf16", elem_bytes=2, form=wanted.activations)
     seconds = sum(pointwise(op, chip, chip.fit.pointwise).values())
     if name == "fp8" and data.engine == "vllm":
         read_s = op.in_bytes / chip.dram_read_bytes_per_s
@@ -254,7 +254,7 @@ def quantize_rows(data: DataSet, folder: Path) -> Rows:
     static, dynamic = (table.groupby(["m", "k"]).latency.median() for table in parts)
     total = (static + dynamic).dropna().reset_index()
     m, k = (total[size].to_numpy(dtype=float) for size in "mk")
-    number = {"dtype": "bf16", "elem_bytes": 2, "precision": precision("bf16", "fp8", "fp8")}
+    number = {"dtype": "bf16", "elem_bytes": 2, "form": FORMATS["fp8"]}
     op, chip = ops.quantize("quantize", tokens=m, width=k, **number), CHIPS[data.hardware]
     measured_s = total.latency.to_numpy() * 1e-3
     keep = measured_s >= roofline_s(op, chip)  # the others found x in the L2
@@ -303,6 +303,10 @@ def attention_rows(data: DataSet, folder: Path, phase: str, cache: str = "bfloat
     append = ops.kv_write("append", tokens=batch * q_len, **shape, **number)
     if data.engine == "trtllm":  # its QKV preprocessing kernel copies Q too
         append = replace(append, in_bytes=append.in_bytes + op.in_bytes, out_bytes=op.in_bytes)
+    extra_s = np.zeros(op.dims["kv_len"].shape)
+    if cache == "fp8" and chip.architecture == "hopper" and data.engine != "trtllm":  # FlashAttention-3 takes fp8 Q
+        query = {"tokens": batch * q_len, "width": heads * head_dim, "form": KV_FORMATS["fp8"], **number}
+        extra_s = cycle_s(ops.quantize("query", **query), chip)
     return Rows(
         label=f"{data.hardware} {data.engine} {data.version}",
         kind=f"{phase} attention" + (", fp8 cache" if cache == "fp8" else ""),
@@ -312,6 +316,7 @@ def attention_rows(data: DataSet, folder: Path, phase: str, cache: str = "bfloat
         measured_s=measured_s[keep],
         left_out=int((~keep).sum()),
         attention=engine,
+        extra_s=extra_s[keep],
         fitted=data.fitted,
         refitted=data.hardware in REFITTED and data.engine == "vllm" and cache != "fp8",
     )

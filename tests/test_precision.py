@@ -91,6 +91,9 @@ def test_forward_launches_a_kernel_before_each_product_with_narrow_activations()
     # 100 tokens, 8 KV heads of 128, K and V, one byte; the MMAs stay 16-bit
     assert by_name["attention"].kv_bytes == 2 * 100 * 2 * 8 * 128 and by_name["attention"].dtype == "fp16"
     assert by_name["kv_write"].kv_bytes == 2 * 2 * 8 * 128 and by_name["kv_write"].in_bytes == 2 * 2 * 8 * 128 * 2
+    on_hopper, _ = on_chip(precision("fp16", kv_cache="fp8"), H100_SXM)
+    names = [op.name for op in forward(LLAMA3_8B, **shape, precision=on_hopper)]
+    assert names[names.index("attention") - 1] == "query_quant" and len(names) == len(plain) + 1
     weight_only = forward(LLAMA3_8B, **shape, precision=precision("fp16", "int4"))
     assert [op.name for op in weight_only] == [op.name for op in plain]
 
@@ -213,7 +216,7 @@ def product(wanted, m, k, n):
 @settings(max_examples=300)
 def test_never_below_the_roofline_and_causes_add_up(pair, m, k, n):
     wanted, chip = pair
-    narrow_x = ops.quantize("q", tokens=m, width=k, dtype="fp16", elem_bytes=2, precision=wanted)
+    narrow_x = ops.quantize("q", tokens=m, width=k, dtype="fp16", elem_bytes=2, form=wanted.activations)
     for op in (product(wanted, m, k, n), narrow_x):
         causes = cycle_causes(op, chip)
         assert set(causes) <= set(CAUSES) and all(seconds >= -1e-15 for seconds in causes.values())
