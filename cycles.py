@@ -52,7 +52,7 @@ def cycle_s(op: Op, chip) -> Number:
 
 
 def _gemm(op, chip, fit, weights_resident):
-    return gemm(op, chip, fit.gemm, weights_resident=weights_resident)
+    return gemm(op, chip, fit.gemm, narrow=fit.narrow, weights_resident=weights_resident)
 
 
 def _attention(op, chip, fit, _):
@@ -72,8 +72,11 @@ def _pointwise(op, chip, fit, _):
 
 KERNELS = {"gemm": _gemm, "attention": _attention, "kv_write": _kv_append}
 KERNELS |= dict.fromkeys(
-    ("norm", "rope", "swiglu", "residual", "embedding", "softmax", "sample", "elementwise"), _pointwise
+    ("norm", "rope", "swiglu", "residual", "embedding", "softmax", "sample", "elementwise", "quantize"), _pointwise
 )
+
+
+FP8_SUSTAINED_SHARE = 1400 / 1979  # of the fp8 peak, by large products on an H100 SXM [MAMF, see hardware.py]
 
 
 def sustained(chip):
@@ -84,6 +87,7 @@ def sustained(chip):
     return replace(
         fit,
         gemm=replace(fit.gemm, tensor_efficiency=min(fit.gemm.tensor_efficiency, share)),
+        narrow=replace(fit.narrow, fp8_efficiency=min(fit.narrow.fp8_efficiency, FP8_SUSTAINED_SHARE)),
         attention=replace(fit.attention, mma_efficiency=min(fit.attention.mma_efficiency, share)),
     )
 

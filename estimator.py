@@ -19,8 +19,9 @@ from cycles import BOUNDS, CAUSES, cycle_pass
 from hardware import A100_80GB_PCIE, CHIPS, Chip, with_tensor_peak
 from inputs import MAX_SIZE, InputError, check_quantity, check_size, check_sizes, nearest, pick
 from intervals import phase_interval, spread
-from model import ELEM_BYTES, MODELS, Model, forward
+from model import ELEM_BYTES, MODELS, Model, forward, quantized_bytes
 from ops import Number, Op
+from precision import ACTIVATION_FORMATS, KV_FORMATS, WEIGHT_FORMATS, Precision, on_chip, precision
 from roofline import roofline_causes
 from runtimes import RUNTIMES, Runtime
 from variants import prefill_passes, speculative_contexts
@@ -40,6 +41,9 @@ class Case:
     input_tokens: Number = 2048  # prompt, per sequence
     output_tokens: Number = 2048  # generated, per sequence; the first comes out of the prefill pass
     dtype: str = "fp16"  # of weights, activations and KV cache: fp16, bf16
+    weights: str | None = None  # another format of the layers' weights: int8, fp8, int4, int4-zero, mxfp4, nvfp4
+    activations: str | None = None  # of the GEMMs' inputs, which the tensor cores multiply in: int8, fp8, nvfp4
+    kv_cache: str | None = None  # of the KV cache: fp8, int8, int4
     attention: str = "flash"  # flash, or naive (scores through DRAM)
     method: str = "cycle"  # cycle (the expectation), roofline (the bound), seed (the earlier estimator)
     runtime: str | Runtime = "vllm"  # the engine whose host costs are added: vllm, tensorrt-llm, eager, ideal
@@ -58,12 +62,20 @@ CHOICES = {
     "model": MODELS,
     "hardware": CHIPS,
     "dtype": ELEM_BYTES,
+    "weights": WEIGHT_FORMATS,
+    "activations": ACTIVATION_FORMATS,
+    "kv_cache": KV_FORMATS,
     "attention": ("flash", "naive"),
     "method": ("cycle", "roofline", "seed"),
     "runtime": RUNTIMES,
     "draft": MODELS,
 }
 HELP = {"l2_persistent": "weights that fit in the L2 stay there between passes"}
+HELP_NONE = dict.fromkeys(("weights", "activations", "kv_cache"), "dtype") | {
+    "peak_tflops": "the chip's",
+    "chunked_prefill": "all at once",
+    "draft": "guesses cost nothing",
+}
 MAX_BATCH, MAX_OUTPUT_TOKENS = 2**20, 2**20
 
 
@@ -164,6 +176,8 @@ class Estimate:
     decode: Phase
     memory: Memory
     intervals: dict[str, tuple[Number, Number]]  # 90 %, of ttft_s, tpot_s, latency_s; empty unless method is cycle
+    precision: Precision | None = None  # as run on the chip; None: `dtype` throughout
+    precision_note: str = ""  # where that is not what the case asks for
 
     @property
     def max_context(self) -> int:
@@ -205,6 +219,16 @@ def resolve(case: Case) -> tuple[Case, Model, Chip]:
     return case, model, chip
 
 
+def case_precision(case: Case, chip: Chip) -> tuple[Precision | None, str]:
+    """What the case's formats run as on `chip`, with a note where that differs; None where all are `dtype`."""
+    formats = (case.weights, case.activations, case.kv_cache)
+    if all(form in (None, case.dtype) for form in formats):
+        return None, ""
+    if case.method == "seed":
+        raise InputError("method seed knows one format for everything: no --weights, --activations, --kv-cache")
+    return on_chip(precision(case.dtype, *formats), chip, case.dtype)
+
+
 def estimate(case: Case | None = None) -> Estimate:
     """TTFT, TPOT, latency, throughput, memory and the kernels behind them. Raises InputError."""
     case, model, chip = resolve(case or Case())
@@ -219,6 +243,7 @@ def estimate(case: Case | None = None) -> Estimate:
     latency_s = ttft_s + decode_s
     per_sequence = case.output_tokens / latency_s
     used = memory(case, model, chip)
+    run_as, note = case_precision(case, chip)
     return Estimate(
         case=case,
         model=model,
@@ -234,6 +259,8 @@ def estimate(case: Case | None = None) -> Estimate:
         decode=decode,
         memory=used,
         intervals=intervals(prefill, decode, tokens) if case.method == "cycle" else {},
+        precision=run_as,
+        precision_note=note,
     )
 
 
@@ -263,7 +290,7 @@ def intervals(prefill: Phase, decode: Phase, tokens: Number) -> dict[str, tuple[
     return {"ttft_s": ttft, "tpot_s": tpot, "latency_s": (ttft[0] + decode_s[0], ttft[1] + decode_s[1])}
 
 
-def pass_ops(case: Case, model: Model, batch: Number, q_len: Number, kv_len: Number) -> list[Op]:
+def pass_ops(case: Case, model: Model, chip: Chip, batch: Number, q_len: Number, kv_len: Number) -> list[Op]:
     """The kernels of one pass of the case."""
     return forward(
         model,
@@ -272,6 +299,7 @@ def pass_ops(case: Case, model: Model, batch: Number, q_len: Number, kv_len: Num
         kv_len=kv_len,
         dtype=case.dtype,
         attention_kernel=case.attention,
+        precision=case_precision(case, chip)[0],
     )
 
 
@@ -279,7 +307,7 @@ def timed_pass(case: Case, model: Model, chip: Chip, batch: Number, q_len: Numbe
     """The kernels of one pass, a decode step or a prefill, each with its seconds by cause and the ends of its
     interval over its time: [(op, causes, bounds), ...]. By method cycle the last one is the host.
     """
-    ops = pass_ops(case, model, batch, q_len, kv_len)
+    ops = pass_ops(case, model, chip, batch, q_len, kv_len)
     if case.method == "roofline":
         return [(op, roofline_causes(op, chip), (0, 0)) for op in ops]
     timed = cycle_pass(ops, chip, case.runtime, batch=batch, decode=decode, l2_persistent=case.l2_persistent)
@@ -442,9 +470,14 @@ def memory(case: Case, model: Model, chip: Chip) -> Memory:
     """
     models = [model, MODELS[case.draft]] if case.draft else [model]
     weights_bytes = sum(each.parameters for each in models) * ELEM_BYTES[case.dtype]
-    tokens = case.input_tokens + case.samples * case.output_tokens
-    kv_per_sequence = sum(each.kv_bytes_per_token(case.dtype) for each in models) * tokens
-    one_sequence = pass_ops(case, model, 1, case.input_tokens, case.input_tokens)
+    kv_per_token = sum(each.kv_bytes_per_token(case.dtype) for each in models)
+    formats, _ = case_precision(case, chip)
+    if formats is not None:  # the draft stays 16-bit
+        own = (model.parameters * ELEM_BYTES[case.dtype], model.kv_bytes_per_token(case.dtype))
+        quantized = quantized_bytes(model, formats, own[0], ELEM_BYTES[case.dtype])
+        weights_bytes, kv_per_token = weights_bytes - own[0] + quantized[0], kv_per_token - own[1] + quantized[1]
+    kv_per_sequence = kv_per_token * (case.input_tokens + case.samples * case.output_tokens)
+    one_sequence = pass_ops(case, model, chip, 1, case.input_tokens, case.input_tokens)
     widest = one_sequence[0].activation_bytes
     for op in one_sequence[1:]:
         widest = np.maximum(widest, op.activation_bytes)
@@ -505,7 +538,8 @@ def parse(argv: list[str], prog: str, description: str, extra: Callable):
         parser.add_argument(
             flag,
             default=field.default,
-            help=(", ".join(known) if known else "a number") + f" (default: {field.default})",
+            help=(", ".join(known) if known else "a number")
+            + f" (default: {HELP_NONE[field.name] if field.default is None else field.default})",
             metavar="NAME" if known else "N",
         )
     parser.add_argument(

@@ -32,6 +32,18 @@ class GemmFit:
 
 
 @dataclass(frozen=True, kw_only=True)
+class NarrowFit:
+    """Constants of products with operands below 16 bits (kernels/gemm.py), beside GemmFit's."""
+
+    fp8_efficiency: float  # tensor_efficiency of fp8 (and fp4) MMAs, which draw more power: at most the other's
+    splits: int  # CTAs that may share one tile's k range where both operands are narrow: one in CUTLASS's kernels
+    small_tiles_m: float  # with more rows than this no tile below 128 x 128 is tried there
+    dequant8_ops: float  # CUDA-core instructions that widen one 8-bit weight to fp16, beside which no MMA runs
+    dequant4_ops: float  # and one 4-bit weight
+    dequant_clocks: float  # that a k-step of a weight-only kernel waits longer: load, widen, multiply in one warp
+
+
+@dataclass(frozen=True, kw_only=True)
 class AttentionFit:
     """Constants of attention (kernels/attention.py): what the kernels are, then what was fitted."""
 
@@ -67,6 +79,18 @@ class PointwiseFit:
     launch_s: float  # gap between two kernels of one CUDA graph
 
 
+# Fitted: weight-only on half of the A100's int8_wo and int4_wo rows (TensorRT-LLM 1.0.0), fp8 on the H100's of
+# TensorRT-LLM 1.3.0; everywhere else as found there.
+NARROW = NarrowFit(
+    fp8_efficiency=0.7179,
+    splits=1,
+    small_tiles_m=float("inf"),
+    dequant8_ops=1.661,
+    dequant4_ops=2.482,
+    dequant_clocks=447.1,
+)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
     """What kernels reach on the chips of one generation: fitted, apart from the data-sheet facts in `Chip`."""
@@ -74,6 +98,7 @@ class Architecture:
     gemm: GemmFit
     attention: AttentionFit
     pointwise: PointwiseFit
+    narrow: NarrowFit = NARROW
 
 
 # Fitted: on aiconfigurator-core 0.12.0, A100-SXM4-80GB, vLLM 0.14.0 (GEMM; prefill and decode attention), by
@@ -112,9 +137,17 @@ AMPERE_ATTENTION = AttentionFit(
     kernel_clocks=2740.0,
     combine_reads=3.0,  # its log-sum-exp, its scale, its output
 )
+QUANTIZE_PER_CLOCK = 3.334  # fitted on vLLM's per-token fp8 kernel on the H100; elsewhere as there
 AMPERE_POINTWISE = PointwiseFit(
     dram_efficiency=1.0,
-    elements_per_clock={"norm": 1.074, "swiglu": 1.129, "rope": 1.449, "embedding": 0.4638, "softmax": 1.074},
+    elements_per_clock={
+        "norm": 1.074,
+        "swiglu": 1.129,
+        "rope": 1.449,
+        "embedding": 0.4638,
+        "softmax": 1.074,
+        "quantize": QUANTIZE_PER_CLOCK,
+    },
     start_s=9.445e-07,
     launch_s=1.34e-6,  # back-to-back interval of tiny kernels in a CUDA graph, A100 [GPU-BENCHES, gpu-small-kernels]
 )
@@ -128,7 +161,8 @@ ADA = Architecture(
 )
 HOPPER_POINTWISE = replace(  # Blackwell too, where nothing was measured
     AMPERE_POINTWISE,
-    elements_per_clock={kind: 1.245 * rate for kind, rate in AMPERE_POINTWISE.elements_per_clock.items()},
+    elements_per_clock={kind: 1.245 * rate for kind, rate in AMPERE_POINTWISE.elements_per_clock.items()}
+    | {"quantize": QUANTIZE_PER_CLOCK},
 )
 HOPPER = Architecture(
     gemm=replace(AMPERE_GEMM, dram_efficiency=0.8899, overlap=13.55),
@@ -148,6 +182,7 @@ HOPPER = Architecture(
         cta_waits=8.686,
     ),
     pointwise=HOPPER_POINTWISE,
+    narrow=replace(NARROW, small_tiles_m=128),  # vLLM's and SGLang's dispatch for sm90
 )
 BLACKWELL = Architecture(
     gemm=replace(AMPERE_GEMM, dram_efficiency=0.8916, epilogue_bytes_per_clock=23.22, tensor_efficiency=0.8211),
@@ -193,6 +228,7 @@ class Chip:
     fp16_fma_per_clock: float  # per tensor core, dense; fp16 or bf16 inputs, fp32 accumulation
     int8_fma_per_clock: float
     fp8_fma_per_clock: float
+    fp4_fma_per_clock: float = 0.0
     fp32_cores_per_sm: int  # CUDA cores, one FMA per clock each
     dram_bytes: int
     dram_bytes_per_s: float  # data sheet
@@ -236,14 +272,19 @@ class Chip:
     def fp32_cores(self) -> int:
         return self.sm_count * self.fp32_cores_per_sm
 
-    def fma_per_clock(self, dtype: str) -> float:
-        """Of one tensor core. Raises InputError for a dtype that the chip has no rate for."""
-        rates = {
+    def fma_rates(self) -> dict[str, float]:
+        """FMAs per clock of one tensor core, by dtype; 0: the chip lacks it."""
+        return {
             "fp16": self.fp16_fma_per_clock,
             "bf16": self.fp16_fma_per_clock,
             "int8": self.int8_fma_per_clock,
             "fp8": self.fp8_fma_per_clock,
+            "fp4": self.fp4_fma_per_clock,
         }
+
+    def fma_per_clock(self, dtype: str) -> float:
+        """Of one tensor core. Raises InputError for a dtype that the chip has no rate for."""
+        rates = self.fma_rates()
         if not rates.get(dtype):
             known = ", ".join(name for name, rate in rates.items() if rate)
             raise InputError(f"{self.name} has no {dtype} tensor-core rate; it has {known}")
@@ -285,6 +326,7 @@ def with_tensor_peak(chip: Chip, flops_per_s: float) -> Chip:
         fp16_fma_per_clock=chip.fp16_fma_per_clock * scale,
         int8_fma_per_clock=chip.int8_fma_per_clock * scale,
         fp8_fma_per_clock=chip.fp8_fma_per_clock * scale,
+        fp4_fma_per_clock=chip.fp4_fma_per_clock * scale,
     )
 
 
@@ -440,6 +482,7 @@ B200_SXM = Chip(
     fp16_fma_per_clock=1024,  # 2.24 PFLOP/s dense; NVIDIA Blackwell data sheet: 2.25
     int8_fma_per_clock=2048,  # data sheet: 4.5 dense
     fp8_fma_per_clock=2048,  # data sheet: 4.5 dense
+    fp4_fma_per_clock=4096,  # data sheet: 9 dense
     fp32_cores_per_sm=128,  # 75 TFLOP/s in the data sheet
     dram_bytes=180 * 10**9,  # 8 HBM3e stacks; data sheet: 180 GB usable
     dram_bytes_per_s=7700 * GB,  # NVIDIA HGX B200 data sheet, "7.7TB/s" a GPU

@@ -12,11 +12,13 @@ from ops import (
     kv_write,
     linear,
     naive_attention,
+    quantize,
     rms_norm,
     rope,
     sample,
     swiglu,
 )
+from precision import Precision
 
 ELEM_BYTES = {"fp16": 2, "bf16": 2}
 
@@ -72,6 +74,21 @@ class Model:
         131072
         """
         return 2 * self.layers * self.kv_heads * self.head_dim * ELEM_BYTES[dtype]
+
+
+def quantized_bytes(model: Model, formats: Precision, dense_bytes: int, elem_bytes: int) -> tuple[int, int]:
+    """Bytes of the weights, and of K and V of one token over all layers, in `formats`; dense_bytes: of all weights at
+    elem_bytes, which embedding, norms and LM head keep.
+    """
+    shapes = (
+        (model.qkv_width, model.hidden),
+        (model.hidden, model.heads * model.head_dim),
+        (2 * model.intermediate, model.hidden),
+        (model.hidden, model.intermediate),
+    )  # [out, in] of the layers' linear layers
+    saved = sum(rows * width * elem_bytes - formats.weights.bytes(rows, width) for rows, width in shapes)
+    kv_bytes = 2 * model.layers * formats.kv_cache.bytes(model.kv_heads, model.head_dim)
+    return round(dense_bytes - model.layers * saved), round(kv_bytes)
 
 
 LLAMA3_8B = Model(  # source: meta-llama/Meta-Llama-3-8B, config.json on the Hugging Face hub
@@ -135,6 +152,7 @@ def forward(
     kv_len: Number,
     dtype: str = "fp16",
     attention_kernel: str = "flash",
+    precision: Precision | None = None,
 ) -> list[Op]:
     """The kernels of one pass over `batch` sequences, each with `q_len` new tokens that end a context of
     `kv_len`. Prefill: q_len = kv_len = prompt. Decode: q_len = 1, kv_len = prompt + tokens generated so far.
@@ -142,6 +160,9 @@ def forward(
 
     As engines do: one QKV GEMM, one gate+up GEMM, each residual add fused with the norm that follows (the
     last one is the final norm); the LM head runs on the last position of each sequence only.
+
+    precision: the formats of the layers' weights, activations and KV cache, where they are not `dtype`; embedding,
+    norms and LM head are. Where activations are narrowed, a kernel of its own does that before each GEMM.
     """
     tokens = batch * q_len
     elem_bytes = ELEM_BYTES[pick("dtype", dtype, ELEM_BYTES)]
@@ -151,23 +172,38 @@ def forward(
     context = head_shape | {"batch": batch, "q_len": q_len, "kv_len": kv_len} | per_layer
     hidden, kv_shape = model.hidden, {"kv_heads": model.kv_heads, "head_dim": model.head_dim}
 
+    cache = {} if precision is None else {"kv_elem_bytes": precision.kv_cache.element_bytes(model.head_dim)}
+
     if pick("attention", attention_kernel, ("flash", "naive")) == "flash":
-        attention_ops = [attention("attention", **context)]
+        attention_ops = [attention("attention", **context, **cache)]
+    elif precision is not None and precision.kv_cache.bits < 16:
+        raise InputError("naive attention reads a 16-bit KV cache only")
     else:
         attention_ops = naive_attention(**context)
+    if precision is not None and precision.narrow_query:
+        width, form = model.heads * model.head_dim, precision.kv_cache
+        attention_ops.insert(0, quantize("query_quant", tokens=tokens, width=width, form=form, **per_layer))
+
+    def projection(name: str, d_in: int, d_out: int) -> list[Op]:
+        """A linear layer of every layer, after the kernel that narrows its input if there is one."""
+        op = linear(name, tokens=tokens, d_in=d_in, d_out=d_out, precision=precision, **per_layer)
+        if precision is None or not precision.quantized_activations:
+            return [op]
+        return [quantize(f"{name}_quant", tokens=tokens, width=d_in, form=precision.activations, **per_layer), op]
+
     # fmt: off
     return [
         embedding("embedding", tokens=tokens, hidden=hidden, **number),
         rms_norm("first_norm", tokens=tokens, hidden=hidden, **number),
-        linear("qkv_proj", tokens=tokens, d_in=hidden, d_out=model.qkv_width, **per_layer),
+        *projection("qkv_proj", hidden, model.qkv_width),
         rope("rope", tokens=tokens, **head_shape, **per_layer),
-        kv_write("kv_write", tokens=tokens, **kv_shape, **per_layer),
+        kv_write("kv_write", tokens=tokens, **kv_shape, **per_layer, **cache),
         *attention_ops,
-        linear("o_proj", tokens=tokens, d_in=model.heads * model.head_dim, d_out=hidden, **per_layer),
+        *projection("o_proj", model.heads * model.head_dim, hidden),
         add_rms_norm("attn_add_norm", tokens=tokens, hidden=hidden, **per_layer),
-        linear("gate_up_proj", tokens=tokens, d_in=hidden, d_out=2 * model.intermediate, **per_layer),
+        *projection("gate_up_proj", hidden, 2 * model.intermediate),
         swiglu("swiglu", tokens=tokens, intermediate=model.intermediate, **per_layer),
-        linear("down_proj", tokens=tokens, d_in=model.intermediate, d_out=hidden, **per_layer),
+        *projection("down_proj", model.intermediate, hidden),
         add_rms_norm("mlp_add_norm", tokens=tokens, hidden=hidden, **per_layer),
         linear("lm_head", tokens=batch, d_in=hidden, d_out=model.vocab, **number),
         sample("sample", sequences=batch, vocab=model.vocab, **number),

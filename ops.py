@@ -45,24 +45,56 @@ class Op:
         return self.in_bytes + self.out_bytes
 
 
-def linear(name: str, *, tokens: Number, d_in: int, d_out: int, dtype: str, elem_bytes: int, count: int = 1) -> Op:
+def linear(
+    name: str,
+    *,
+    tokens: Number,
+    d_in: int,
+    d_out: int,
+    dtype: str,
+    elem_bytes: int,
+    count: int = 1,
+    precision=None,
+) -> Op:
     """y[t, out] = x[t, in] @ W[in, out].
     flops = 2*t*in*out (a multiply-add is 2); W is read once per launch. No bias.
+    precision: a precision.Precision, whose formats W and x then have, scales included; y has elem_bytes.
     Source: equals torch FlopCounterMode's aten.mm (tests/test_oracle.py).
     >>> linear("q", tokens=1, d_in=4096, d_out=4096, dtype="fp16", elem_bytes=2).flops
     33554432
     """
+    a_bytes, b_bytes, widths = elem_bytes, elem_bytes, {}
+    if precision is not None:
+        dtype = precision.mma_dtype
+        a_bytes, b_bytes = (form.element_bytes(d_in) for form in (precision.activations, precision.weights))
+        widths = {"a_bytes": a_bytes, "b_bytes": b_bytes, "c_bytes": elem_bytes}
     return Op(
         name=name,
         kind="gemm",
         unit="tensor",
         dtype=dtype,
         flops=2 * d_in * d_out * tokens,
-        weight_bytes=d_in * d_out * elem_bytes,
-        in_bytes=d_in * elem_bytes * tokens,
+        weight_bytes=d_in * d_out * b_bytes,
+        in_bytes=d_in * a_bytes * tokens,
         out_bytes=d_out * elem_bytes * tokens,
         count=count,
-        dims={"m": tokens, "n": d_out, "k": d_in},
+        dims={"m": tokens, "n": d_out, "k": d_in, **widths},
+    )
+
+
+def quantize(name: str, *, tokens: Number, width: int, dtype: str, elem_bytes: int, form, count: int = 1) -> Op:
+    """Narrows the activations before a GEMM: reads x, writes it in `form` (a precision.Format) with its scales.
+    3 per element: magnitude, maximum, multiply.
+    """
+    return Op(
+        name=name,
+        kind="quantize",
+        dtype=dtype,
+        flops=3 * width * tokens,
+        in_bytes=width * elem_bytes * tokens,
+        out_bytes=width * form.element_bytes(width) * tokens,
+        count=count,
+        dims={"rows": tokens, "width": width},
     )
 
 
@@ -129,23 +161,26 @@ def attention(
     dtype: str,
     elem_bytes: int,
     count: int = 1,
+    kv_elem_bytes: float | None = None,
 ) -> Op:
     """Causal flash attention: o[b, q, h, d] = softmax(Q K^T / sqrt(d)) V, scores never leave the SM.
     flops = 2 matmuls * 2 * d * (batch * heads * visible keys); K and V are read once per KV head (GQA).
     The softmax runs on the CUDA cores beside the MMAs and is not in `flops`.
+    kv_elem_bytes: of an element of the cache with its scales, if not elem_bytes; the MMAs stay in `dtype`.
     Source: FlashAttention-2, arXiv:2307.08691, section 3; FLOPs equal torch's two bmm, less the masked half.
     >>> attention("a", batch=1, q_len=1, kv_len=10, heads=4, kv_heads=1, head_dim=2,
     ...     dtype="fp16", elem_bytes=2).flops  # 4 * 2 * 4 heads * 10 keys
     320
     """
     q_elems = heads * head_dim * batch * q_len
+    kv_elem_bytes = kv_elem_bytes or elem_bytes
     return Op(
         name=name,
         kind="attention",
         unit="tensor",
         dtype=dtype,
         flops=4 * heads * head_dim * batch * visible_keys(q_len, kv_len),
-        kv_bytes=2 * kv_heads * head_dim * elem_bytes * batch * kv_len,
+        kv_bytes=2 * kv_heads * head_dim * kv_elem_bytes * batch * kv_len,
         in_bytes=elem_bytes * q_elems,
         out_bytes=elem_bytes * q_elems,
         count=count,
@@ -156,7 +191,7 @@ def attention(
             "heads": heads,
             "kv_heads": kv_heads,
             "head_dim": head_dim,
-            "kv_elem_bytes": elem_bytes,
+            "kv_elem_bytes": kv_elem_bytes,
             "io_elem_bytes": elem_bytes,
         },
     )
@@ -304,16 +339,19 @@ def kv_write(
     dtype: str,
     elem_bytes: int,
     count: int = 1,
+    kv_elem_bytes: float | None = None,
 ) -> Op:
-    """Copies this pass's K and V into the cache: no FLOPs, one read and one write per element."""
-    kv_bytes = 2 * kv_heads * head_dim * elem_bytes * tokens
+    """Copies this pass's K and V into the cache: no FLOPs, one read and one write per element.
+    kv_elem_bytes: of an element of the cache with its scales, if not elem_bytes.
+    """
+    elems = 2 * kv_heads * head_dim * tokens
     return Op(
         name=name,
         kind="kv_write",
         dtype=dtype,
         flops=0,
-        in_bytes=kv_bytes,
-        kv_bytes=kv_bytes,
+        in_bytes=elem_bytes * elems,
+        kv_bytes=(kv_elem_bytes or elem_bytes) * elems,
         count=count,
         dims={"rows": tokens, "width": 2 * kv_heads * head_dim},
     )

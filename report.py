@@ -65,14 +65,18 @@ def _versus(naive, flash) -> list[str]:
 
 def _card(est, overrides) -> list[str]:
     case, chip, model = est.case, est.chip, est.model
-    peak, bandwidth = chip.tensor_flops_per_s(case.dtype), chip.dram_bytes_per_s
+    mma_dtype = est.precision.mma_dtype if est.precision else case.dtype
+    peak, bandwidth = chip.tensor_flops_per_s(mma_dtype), chip.dram_bytes_per_s
     lines = [
         f"{model.title} ({model.parameters / 1e9:.2f} B parameters), {case.dtype}, {case.attention} attention",
         f"batch {case.batch}, {case.input_tokens} tokens in, {case.output_tokens} out, on one {chip.title}",
     ]
+    if est.precision:
+        lines.append(est.precision.describe())
     if case.method != "seed":
         lines.append(
-            f"{peak / 1e12:.4g} TFLOP/s tensor, {chip.vector_flops_per_s / 1e12:.3g} TFLOP/s FP32, "
+            f"{peak / 1e12:.4g} TFLOP/s {'' if mma_dtype == case.dtype else mma_dtype + ' '}tensor, "
+            f"{chip.vector_flops_per_s / 1e12:.3g} TFLOP/s FP32, "
             f"{bandwidth / 1e9:,.0f} GB/s DRAM; ridge point {peak / bandwidth:.0f} FLOP/B"
         )
     lines.append(METHOD_LINES[case.method].format(runtime=case.runtime.title))
@@ -239,6 +243,7 @@ def assumptions(case) -> list[str]:
 
 def _notes(est) -> list[str]:
     notes = [f"assumed: {line}" for line in assumptions(est.case)]
+    notes += [f"note: {est.precision_note}"] if est.precision_note else []
     if est.intervals and not validated(est.chip):
         notes.append(f"note: no measurements of {est.chip.name} as it is here: the interval is widened")
     context = est.case.input_tokens + est.case.output_tokens
@@ -269,6 +274,13 @@ def as_json(est, overrides: dict[str, str], bound) -> str:
             ],
         }
 
+    def precision():
+        """What runs on the chip; null: dtype throughout."""
+        if est.precision is None:
+            return None
+        formats = {role: getattr(est.precision, role).name for role in ("weights", "activations", "kv_cache")}
+        return {"name": est.precision.name, **formats, "mma_dtype": est.precision.mma_dtype, "note": est.precision_note}
+
     def seconds_by_cause(causes):
         return {cause: number(value) for cause, value in causes.items()}
 
@@ -277,23 +289,15 @@ def as_json(est, overrides: dict[str, str], bound) -> str:
     memory_fields = ("weights_bytes", "kv_cache_bytes", "activation_bytes", "total_bytes")
     memory_fields += ("capacity_bytes", "fits", "max_batch", "concurrent")
     sizes = ("batch", "input_tokens", "output_tokens", "prefix_tokens", "chunked_prefill", "speculative")
-    sizes += (
-        "acceptance",
-        "draft",
-        "samples",
-        "memory_fraction",
-        "dtype",
-        "attention",
-        "method",
-        "peak_tflops",
-        "l2_persistent",
-    )
+    sizes += ("acceptance", "draft", "samples", "memory_fraction", "dtype", "weights", "activations", "kv_cache")
+    sizes += ("attention", "method", "peak_tflops", "l2_persistent")
     return json.dumps(
         {
             "model": est.model.name,
             "hardware": est.chip.name,
             **{name: getattr(case, name) for name in sizes},
             "runtime": case.runtime.name,
+            "precision": precision(),
             "overrides": overrides,
             **{name: number(getattr(est, name)) for name in metrics},
             "intervals": {name: [number(end) for end in ends] for name, ends in est.intervals.items()},

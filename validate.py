@@ -17,10 +17,12 @@ from tabulate import tabulate
 import ops
 from cycles import cycle_causes, cycle_s
 from estimator import Case, estimate, guarded, line_parser
-from hardware import AMPERE, ARCHITECTURES, CHIPS, Chip, GemmFit
+from hardware import AMPERE, ARCHITECTURES, CHIPS, NARROW, QUANTIZE_PER_CLOCK, Chip
 from inputs import InputError, check_size, pick
 from intervals import spread
 from kernels.gemm import gemm, resident_fraction
+from kernels.pointwise import pointwise
+from precision import FORMATS, KV_FORMATS, precision
 from roofline import compute_s, memory_s, roofline_s
 from runtimes import RUNTIMES
 
@@ -60,6 +62,30 @@ DATA_SETS = (
     DataSet(hardware="b200-sxm", folder="b200_sxm", engine="trtllm", version="1.3.0rc20", weight_copies="l2"),
     DataSet(hardware="b200-sxm", folder="b200_sxm", engine="sglang", version="0.5.14", x_copies=6),
 )
+# Products with narrow operands: gemm_dtype in the package, its name here, formats of weights and activations, and the
+# data sets (hardware, engine) that have it. Weight-only and int8 rows are single runs under TensorRT's layer profiler,
+# weights and scales cold (the layers before it sweep 0.3 GB), the product alone, in steps of 1.024 us. The others are
+# CUDA graphs as above and include the kernels that narrow x. vLLM's fp8_block rows ran without a graph: left out.
+NARROW_SETS = (
+    ("int8_wo", "int8_wo", ("int8", None), (("a100-80gb-sxm", "trtllm"),)),
+    ("int4_wo", "int4_wo", ("int4", None), (("a100-80gb-sxm", "trtllm"),)),
+    ("sq", "int8", ("int8", "int8"), (("a100-80gb-sxm", "trtllm"),)),
+    ("fp8", "fp8", ("fp8", "fp8"), [(d.hardware, d.engine) for d in DATA_SETS if not d.hardware.startswith("a100")]),
+    (
+        "fp8_block",
+        "fp8_block",
+        ("fp8", "fp8"),
+        [(hardware, engine) for hardware in ("h100-sxm", "h200-sxm", "b200-sxm") for engine in ("trtllm", "sglang")],
+    ),
+    ("nvfp4", "nvfp4", ("nvfp4", "nvfp4"), [("b200-sxm", engine) for engine in ("vllm", "trtllm", "sglang")]),
+)
+PROFILED = ("int8_wo", "int4_wo", "sq")
+LAYER_EVENTS_S = 5.353e-6  # fitted: what TensorRT's profiler adds to a layer, beyond the gap in a CUDA graph
+# How x is narrowed in the fp8 rows. SGLang: one kernel, a scale per token. vLLM: a kernel that finds the largest
+# magnitude of the tensor, with one atomic per row on one address, then one that narrows: read off the rows with
+# n = k = 32, where the time grows by 6.3 ns a row on the H100, 5.0 on the L40S. TensorRT-LLM: several kernels, whose
+# time the package has by itself (quantize/).
+ATOMIC_CLOCKS = 12.0
 # How the attention of the engines that the fit never saw differs from vLLM's: facts of their kernels, not fitted.
 OTHER_ENGINE = {
     "append_waits": 0.0,
@@ -90,28 +116,31 @@ class Rows:
     attention: dict | None = None  # fields of AttentionFit that the engine's kernels change
     fitted: bool = False  # the constants of the A100, or of pointwise kernels, were fitted on (a sample of) these
     refitted: bool = False  # the two or three constants of another architecture were
+    extra_s: np.ndarray | float = 0.0  # what the timings include besides: kernels that narrow x or Q, the profiler
+    narrow: dict | None = None  # fields of NarrowFit that the engine's kernels change
 
     def estimate_s(self, fit=None) -> np.ndarray:
         """Seconds [rows] by the cycle model, with the chip's constants or those of `fit`."""
         fit = fit or self.chip.fit
         if self.attention:
             fit = replace(fit, attention=replace(fit.attention, **self.attention))
-        if self.kind == "gemm":
-            return gemm_s(self, fit.gemm)
-        seconds = sum(cycle_causes(self.op, self.chip, fit).values())
+        if self.kind.startswith("gemm"):
+            narrow = replace(fit.narrow, **self.narrow) if self.narrow else fit.narrow
+            return gemm_s(self, fit.gemm, narrow) + self.extra_s
+        seconds = sum(cycle_causes(self.op, self.chip, fit).values()) + self.extra_s
         if self.append:
             seconds = seconds + sum(cycle_causes(self.append, self.chip, fit).values())
         return seconds
 
 
-def gemm_s(rows: Rows, fit, block: int = 4096) -> np.ndarray:
+def gemm_s(rows: Rows, fit, narrow=None, block: int = 4096) -> np.ndarray:
     """The GEMM model over many rows, a block at a time so that its candidates stay in cache."""
     parts = []
     for start in range(0, rows.measured_s.size, block):
         piece = slice(start, start + block)
-        dims = {name: size[piece] for name, size in rows.op.dims.items()}
+        dims = {name: size[piece] if np.ndim(size) else size for name, size in rows.op.dims.items()}
         resident = resident_fraction(rows.cycle_bytes[piece], rows.chip, fit)
-        causes = gemm(replace(rows.op, dims=dims), rows.chip, fit, resident=resident)
+        causes = gemm(replace(rows.op, dims=dims), rows.chip, fit, narrow=narrow, resident=resident)
         parts.append(sum(causes.values()))
     return np.concatenate(parts)
 
@@ -148,8 +177,102 @@ def gemm_rows(data: DataSet, folder: Path) -> Rows:
     )
 
 
-def attention_rows(data: DataSet, folder: Path, phase: str) -> Rows:
-    """bf16 attention over a bf16 cache, full causal window, the engine's main kernel (no Triton fallback)."""
+def narrow_rows(name: str, data: DataSet, folder: Path) -> Rows:
+    """Products with narrow operands: an entry of NARROW_SETS."""
+    import pandas
+
+    stored, _, formats, _ = next(entry for entry in NARROW_SETS if entry[1] == name)
+    path = folder / data.folder / "gemm" / data.engine / data.version / "gemm_perf.parquet"
+    table = pandas.read_parquet(path, columns=["gemm_dtype", "m", "n", "k", "latency"])
+    table = table[table.gemm_dtype == stored].groupby(["m", "n", "k"], as_index=False).latency.median()
+    m, n, k = (table[size].to_numpy(dtype=float) for size in "mnk")
+    chip, wanted = CHIPS[data.hardware], precision("bf16", *formats)
+    if stored == "int4_wo":  # the package's are per channel
+        wanted = replace(wanted, weights=replace(wanted.weights, group=0))
+    op = ops.linear(name, tokens=m, d_in=k, d_out=n, dtype="bf16", elem_bytes=2, precision=wanted)
+    # one width for all rows: the kernel takes one, and a scale per row is nothing at k = 4096
+    widths = {"a_bytes": wanted.activations.element_bytes(4096), "b_bytes": wanted.weights.element_bytes(4096)}
+    op = replace(op, dims=op.dims | widths)
+    measured_s = table.latency.to_numpy() * 1e-3
+    narrow, extra_s, cycle_bytes = {}, LAYER_EVENTS_S, np.full(m.shape, np.inf)
+    if stored not in PROFILED:
+        copies = 1 if name == "nvfp4" and data.engine == "vllm" else data.weight_copies
+        if copies == "l2":
+            copies = np.clip(np.ceil(chip.l2_bytes / op.weight_bytes), 1, 5)
+        cycle_bytes = copies * op.weight_bytes + data.x_copies * 2 * m * k + op.in_bytes + op.out_bytes
+        extra_s = quantize_s(name, data, folder, m, k, wanted)
+        if data.engine == "trtllm":  # cuBLAS
+            narrow = {"splits": 32, "small_tiles_m": np.inf}
+        elif name == "fp8_block":  # DeepGEMM
+            narrow = {"small_tiles_m": np.inf}
+    return Rows(
+        label=f"{data.hardware} {data.engine} {data.version}",
+        kind=f"gemm {name}",
+        chip=chip,
+        op=op,
+        measured_s=measured_s,
+        cycle_bytes=cycle_bytes,
+        extra_s=extra_s,
+        narrow=narrow,
+        refitted=(name, data.hardware, data.engine) in NARROW_FITTED,
+    )
+
+
+NARROW_FITTED = (
+    ("int8_wo", "a100-80gb-sxm", "trtllm"),
+    ("int4_wo", "a100-80gb-sxm", "trtllm"),
+    ("fp8", "h100-sxm", "vllm"),
+)
+
+
+def quantize_s(name: str, data: DataSet, folder: Path, m, k, wanted) -> np.ndarray:
+    """Seconds of the kernels that narrow x [m, k] before the product in a benchmark's rows."""
+    chip = CHIPS[data.hardware]
+    if name == "fp8" and data.engine == "trtllm":
+        import pandas
+
+        total = 0.0
+        for part in ("scale_matrix", "computescale"):
+            path = folder / data.folder / "quantize" / data.engine / data.version / f"{part}_perf.parquet"
+            table = pandas.read_parquet(path).groupby(["m", "k"]).latency.median() * 1e-3
+            total = total + table.reindex(pandas.MultiIndex.from_arrays([m, k])).to_numpy()
+        return total
+    op = ops.quantize(name, tokens=m, width=k, dtype="bf16", elem_bytes=2, form=wanted.activations)
+    seconds = sum(pointwise(op, chip, chip.fit.pointwise).values())
+    if name == "fp8" and data.engine == "vllm":
+        read_s = op.in_bytes / chip.dram_read_bytes_per_s
+        seconds = seconds + np.maximum(read_s, m * ATOMIC_CLOCKS / chip.clock_hz)
+    return seconds
+
+
+def quantize_rows(data: DataSet, folder: Path) -> Rows:
+    """vLLM's kernel that narrows x to fp8 with a scale per token: in the package as static plus what dynamic adds."""
+    import pandas
+
+    path = folder / data.folder / "quantize" / data.engine / data.version
+    parts = [pandas.read_parquet(path / f"{part}_perf.parquet") for part in ("scale_matrix", "computescale")]
+    static, dynamic = (table.groupby(["m", "k"]).latency.median() for table in parts)
+    total = (static + dynamic).dropna().reset_index()
+    m, k = (total[size].to_numpy(dtype=float) for size in "mk")
+    number = {"dtype": "bf16", "elem_bytes": 2, "form": FORMATS["fp8"]}
+    op, chip = ops.quantize("quantize", tokens=m, width=k, **number), CHIPS[data.hardware]
+    measured_s = total.latency.to_numpy() * 1e-3
+    keep = measured_s >= roofline_s(op, chip)  # the others found x in the L2
+    return Rows(
+        label=f"{data.hardware} {data.engine} {data.version}",
+        kind="quantize",
+        chip=chip,
+        op=select(op, keep),
+        measured_s=measured_s[keep],
+        left_out=int((~keep).sum()),
+        refitted=data.hardware == "h100-sxm",
+    )
+
+
+def attention_rows(data: DataSet, folder: Path, phase: str, cache: str = "bfloat16") -> Rows:
+    """bf16 attention over a cache of bfloat16 or fp8, full causal window, the engine's main kernel (no Triton
+    fallback).
+    """
     import pandas
 
     name = {"prefill": "context", "decode": "generation"}[phase]
@@ -157,7 +280,7 @@ def attention_rows(data: DataSet, folder: Path, phase: str) -> Rows:
     table = pandas.read_parquet(path)
     if "window_size" not in table:
         table["window_size"] = 0
-    plain = (table.attn_dtype == "bfloat16") & (table.kv_cache_dtype == "bfloat16")
+    plain = (table.attn_dtype == "bfloat16") & (table.kv_cache_dtype == cache)
     plain &= (table.window_size == 0) & ~table.kernel_source.str.contains("triton")
     if phase == "prefill":
         plain &= table.isl > 1
@@ -166,7 +289,7 @@ def attention_rows(data: DataSet, folder: Path, phase: str) -> Rows:
     batch, isl, step, heads, kv_heads, head_dim = (table[size].to_numpy(dtype=float) for size in sizes)
     q_len = isl if phase == "prefill" else 1
     number = {"dtype": "bf16", "elem_bytes": 2}
-    shape = {"kv_heads": kv_heads, "head_dim": head_dim}
+    shape = {"kv_heads": kv_heads, "head_dim": head_dim, "kv_elem_bytes": 1 if cache == "fp8" else None}
     op = ops.attention("attention", batch=batch, q_len=q_len, kv_len=isl + step, heads=heads, **shape, **number)
     chip, measured_s = CHIPS[data.hardware], table.latency.to_numpy() * 1e-3
     keep = measured_s >= roofline_s(op, chip)
@@ -180,17 +303,22 @@ def attention_rows(data: DataSet, folder: Path, phase: str) -> Rows:
     append = ops.kv_write("append", tokens=batch * q_len, **shape, **number)
     if data.engine == "trtllm":  # its QKV preprocessing kernel copies Q too
         append = replace(append, in_bytes=append.in_bytes + op.in_bytes, out_bytes=op.in_bytes)
+    extra_s = np.zeros(op.dims["kv_len"].shape)
+    if cache == "fp8" and chip.architecture == "hopper" and data.engine != "trtllm":  # FlashAttention-3 takes fp8 Q
+        query = {"tokens": batch * q_len, "width": heads * head_dim, "form": KV_FORMATS["fp8"], **number}
+        extra_s = cycle_s(ops.quantize("query", **query), chip)
     return Rows(
         label=f"{data.hardware} {data.engine} {data.version}",
-        kind=f"{phase} attention",
+        kind=f"{phase} attention" + (", fp8 cache" if cache == "fp8" else ""),
         chip=chip,
         op=select(op, keep),
         append=select(append, keep),
         measured_s=measured_s[keep],
         left_out=int((~keep).sum()),
         attention=engine,
+        extra_s=extra_s[keep],
         fitted=data.fitted,
-        refitted=data.hardware in REFITTED and data.engine == "vllm",
+        refitted=data.hardware in REFITTED and data.engine == "vllm" and cache != "fp8",
     )
 
 
@@ -209,13 +337,25 @@ def sampled(rows: Rows, count: int, seed: int = 0) -> Rows:
     """`count` of the rows, chosen by a seeded generator."""
     if rows.measured_s.size <= count:
         return rows
-    keep = np.sort(np.random.default_rng(seed).choice(rows.measured_s.size, count, replace=False))
+    return chosen(rows, np.sort(np.random.default_rng(seed).choice(rows.measured_s.size, count, replace=False)))
+
+
+def halves(rows: Rows, seed: int = 0) -> tuple[Rows, Rows]:
+    """The half of the rows that a fit sees, by a seeded generator, and the other."""
+    first = np.random.default_rng(seed).random(rows.measured_s.size) < 0.5
+    other = replace(rows, label=f"{rows.label}, other half", refitted=False)
+    return chosen(rows, np.flatnonzero(first)), chosen(other, np.flatnonzero(~first))
+
+
+def chosen(rows: Rows, keep: np.ndarray) -> Rows:
+    """The rows with the indices `keep`."""
     return replace(
         rows,
         op=select(rows.op, keep),
         append=select(rows.append, keep) if rows.append else None,
         measured_s=rows.measured_s[keep],
         cycle_bytes=rows.cycle_bytes[keep] if np.ndim(rows.cycle_bytes) else rows.cycle_bytes,
+        extra_s=rows.extra_s[keep] if np.ndim(rows.extra_s) else rows.extra_s,
     )
 
 
@@ -447,6 +587,19 @@ def kernel_sets(folder: Path):
     for phase in ("prefill", "decode"):
         for data in DATA_SETS:
             yield attention_rows(data, folder, phase)
+    for _, name, _, sets in NARROW_SETS:
+        for data in DATA_SETS:
+            if (data.hardware, data.engine) in sets:
+                rows = narrow_rows(name, data, folder)
+                yield from halves(rows) if rows.refitted and name != "fp8" else (rows,)
+    for phase in ("prefill", "decode"):
+        for data in DATA_SETS:
+            rows = attention_rows(data, folder, phase, "fp8")
+            if rows.measured_s.size:  # the A100 has none, SGLang's prefill is Triton's
+                yield rows
+    for data in DATA_SETS:
+        if data.engine == "vllm" and not data.hardware.startswith("a100"):
+            yield quantize_rows(data, folder)
 
 
 def seen(rows: Rows) -> str:
@@ -457,7 +610,7 @@ def seen(rows: Rows) -> str:
 def kernel_table(folder: Path) -> list[list]:
     table, simple = [], {}
     for rows in kernel_sets(folder):
-        if rows.fitted:
+        if rows.kind not in simple:
             simple[rows.kind] = two_efficiencies(sampled(rows, 3000))
         shares = simple[rows.kind]
         compute, memory = compute_s(rows.op, rows.chip), memory_s(rows.op, rows.chip)
@@ -490,7 +643,7 @@ def pointwise_table() -> list[list]:
 
 def pooled_coverage(table: list[list], name: str) -> str:
     """Share of all measurements inside the interval, over the rows of `table` that no fit saw."""
-    unseen = [row for row in table if "fit)" not in row[0]]
+    unseen = [row for row in table if "fit)" not in row[0]] or table
     inside = sum(float(row[COVERAGE]) * row[2] for row in unseen) / sum(row[2] for row in unseen)
     return f"{name} {inside:.0f} %"
 
@@ -527,7 +680,7 @@ def end_to_end_table(rows: list[dict]) -> list[list]:
 # Fitting --------------------------------------------------------------------------------------------------------
 
 # Neutral starting points: round numbers of the right order, not the result.
-GEMM_START = GemmFit(
+GEMM_START = dict(
     tensor_efficiency=0.9,
     dram_efficiency=0.9,
     dram_ramp_s=2e-6,
@@ -609,7 +762,7 @@ def fit_part(part: str, base, start: dict[str, float], sets: list[Rows], steps: 
 def fit_kernels(folder: Path):
     """(what, committed, found) of every constant of GEMM and attention."""
     first = DATA_SETS[0]
-    gemm_found = fit_part("gemm", AMPERE, asdict(GEMM_START), [gemm_rows(first, folder)], 500)
+    gemm_found = fit_part("gemm", AMPERE, GEMM_START, [gemm_rows(first, folder)], 500)
     phases = ("prefill", "decode")
     sets = [sampled(attention_rows(first, folder, phase), 1500) for phase in phases]
     attention_found = fit_part("attention", AMPERE, ATTENTION_START, sets, 500)
@@ -626,6 +779,41 @@ def fit_kernels(folder: Path):
         sets = [sampled(attention_rows(own[0], folder, phase), 1500) for phase in phases]
         start = {field: getattr(AMPERE.attention, field) for field in attention_names}
         yield f"{name} attention", asdict(committed.attention), fit_part("attention", committed, start, sets, 100)
+
+
+def fit_narrow(folder: Path):
+    """(what, committed, found): weight-only formats with the profiler's share on half of their rows, then fp8."""
+
+    def rows_of(name: str, hardware: str, engine: str) -> Rows:
+        data = next(data for data in DATA_SETS if (data.hardware, data.engine) == (hardware, engine))
+        rows = narrow_rows(name, data, folder)
+        return halves(rows)[0] if engine == "trtllm" else sampled(rows, 4000)
+
+    *weight_only, fp8 = (rows_of(*entry) for entry in NARROW_FITTED)
+
+    def residuals(constants: dict[str, float], sets: list[Rows]) -> np.ndarray:
+        narrow = {field: value for field, value in constants.items() if field != "layer_events_s"}
+        found = []
+        for rows in sets:
+            if "layer_events_s" in constants:
+                rows = replace(rows, extra_s=constants["layer_events_s"])
+            fit = replace(rows.chip.fit, narrow=replace(rows.chip.fit.narrow, **narrow))
+            found.append(np.log(rows.estimate_s(fit) / rows.measured_s))
+        return np.concatenate(found)
+
+    start = {"dequant8_ops": 1.5, "dequant4_ops": 1.5, "dequant_clocks": 300.0, "layer_events_s": 5e-6}
+    committed = asdict(NARROW) | {"layer_events_s": LAYER_EVENTS_S}
+    yield "weight-only products", committed, fit_constants(lambda x: residuals(x, weight_only), start, 200)
+    kernel = quantize_rows(next(data for data in DATA_SETS if data.hardware == "h100-sxm"), folder)
+
+    def kernel_residuals(constants: dict[str, float]) -> np.ndarray:
+        rates = kernel.chip.fit.pointwise.elements_per_clock | constants
+        pointwise_fit = replace(kernel.chip.fit.pointwise, elements_per_clock=rates)
+        return np.log(kernel.estimate_s(replace(kernel.chip.fit, pointwise=pointwise_fit)) / kernel.measured_s)
+
+    rate = {"quantize": QUANTIZE_PER_CLOCK}
+    yield "quantisation, elements per clock", rate, fit_constants(kernel_residuals, {"quantize": 2.0}, 60)
+    yield "fp8 products", committed, fit_constants(lambda x: residuals(x, [fp8]), {"fp8_efficiency": 0.8}, 60)
 
 
 def fit_pointwise():
@@ -677,7 +865,7 @@ def fit_runtimes():
 
 def fit_table(folder: Path | None) -> list[list]:
     """Every fitted constant: what is committed, and what the fit finds now."""
-    results = [*fit_pointwise(), *fit_runtimes(), *(fit_kernels(folder) if folder else ())]
+    results = [*fit_pointwise(), *fit_runtimes(), *((*fit_kernels(folder), *fit_narrow(folder)) if folder else ())]
     return [
         [what, name, f"{committed[name]:.4g}", f"{value:.4g}", f"{value / committed[name] - 1:+.1%}"]
         for what, committed, found in results
@@ -698,7 +886,7 @@ def plot(folder: Path, path: Path) -> str:
     kinds = ("gemm", "prefill attention", "decode attention")
     figure, axes = plt.subplots(2, 3, figsize=(13, 8), layout="constrained", sharex="col")
     for rows in kernel_sets(folder):
-        if rows.chip.architecture != "ampere":
+        if rows.chip.architecture != "ampere" or rows.kind not in kinds:
             continue
         engine = rows.label.split()[1]
         column = kinds.index(rows.kind)

@@ -7,6 +7,11 @@ the fastest candidate. For each candidate
     total   = launch + p-norm(on-chip, L2 traffic, DRAM traffic)                            (overlapped, imperfectly)
 Every term is non-decreasing in m, n, k and non-increasing in clock, SM count, L2 and DRAM bandwidth; so are the
 p-norm and the minimum over candidates. A p-norm is never below its largest term, hence never below the roofline.
+
+Operands may be narrower than 2 bytes: `op.dtype` is what the MMAs multiply (fp16, bf16, int8, fp8, fp4), the dims
+a_bytes, b_bytes and c_bytes (2 by default) are what an element of x, W and y takes in memory, scales included. A step
+along k is then as many bytes as with 2-byte operands. Weights narrower than the MMA's operands (weight-only formats)
+are widened on the CUDA cores, tile by tile, by kernels of their own: WEIGHT_ONLY_TILES.
 """
 
 from functools import lru_cache
@@ -39,7 +44,24 @@ TILES = {
         (64, 64, 64, 8, 64, 64, 6, 1),
     ),
 }
+# CUTLASS's fp8 kernels for Ada come in lower tiles too (vLLM, sm89_fp8_config_M16 and _M32).
+LOW_TILES = ((16, 64, 64, 5, 16, 64, 4, 1), (32, 64, 64, 5, 32, 64, 4, 1))
+# TensorRT-LLM's fpA_intB (CUTLASS, CtaShape{16,32,64,128}x128x64, a warp as high as its tile, so that a CTA widens each
+# weight once; 16x256x64 too) and Marlin: mma.sync kernels on every architecture.
+WEIGHT_ONLY_TILES = (
+    (16, 128, 64, 4, 16, 32, 4, 1),
+    (16, 256, 64, 4, 16, 64, 4, 1),
+    (32, 128, 64, 4, 32, 32, 4, 1),
+    (64, 128, 64, 3, 64, 32, 4, 1),
+    (128, 128, 64, 3, 128, 32, 4, 1),
+)
+# Of the tensor peak that mma.sync reaches: all where there is nothing newer; 63 % of it on Hopper, where only wgmma
+# reaches it (arXiv:2402.13499, table 8); Blackwell not measured, taken as Hopper's.
+MMA_SYNC_SHARE = {"ampere": 1.0, "ada": 1.0, "hopper": 0.63, "blackwell": 0.63}
+OPERAND_BYTES = {"fp16": 2, "bf16": 2, "int8": 1, "fp8": 1, "fp4": 0.5}  # of an element as the MMAs read it
+ISSUE_PER_CLOCK = 128  # CUDA-core instructions of one SM: 4 schedulers, 32 lanes each
 SPLITS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)  # CTAs that may share one tile's k range
+WEIGHT_ONLY_SPLITS = (1, 2, 4)  # TensorRT-LLM: at most 7 (SPLIT_K_LIMIT), and whole k-steps for each
 # Persistent CTAs whose loads (TMA), MMAs and stores are issued by different warps: barriers stay off the MMA's path, a
 # tile is stored while the next is multiplied, and loads don't pass through registers.
 SPECIALISED = {"hopper", "blackwell"}
@@ -53,8 +75,9 @@ PORT_BYTES_PER_CLOCK = {
 REDUCE_BYTES = 8  # of an element and split: an fp32 partial sum written and read
 
 
-def gemm(op, chip, fit, *, resident=0.0, weights_resident=0.0) -> dict[str, np.ndarray]:
-    """Seconds by cause of one launch of `op` (dims m, n, k and maybe batch), broadcasting.
+def gemm(op, chip, fit, *, narrow=None, resident=0.0, weights_resident=0.0) -> dict[str, np.ndarray]:
+    """Seconds by cause of one launch of `op` (dims m, n, k and maybe batch), broadcasting. narrow: the constants of
+    operands below 16 bits, by default the chip's.
 
     resident: the part of all operands that is in the L2 already, as in a benchmark that repeats one product (see
     resident_fraction); weights_resident: the same for the weights alone. With both 0, as in a model's run, the time
@@ -66,46 +89,77 @@ def gemm(op, chip, fit, *, resident=0.0, weights_resident=0.0) -> dict[str, np.n
             for x in (op.dims["m"], op.dims["n"], op.dims["k"], op.dims.get("batch", 1), resident)
         )
     )
-    rates = (chip, fit, chip.fma_per_clock(op.dtype) * chip.tensor_cores_per_sm, weights_resident)
-    candidates = _candidates(chip.architecture, chip.shared_bytes_per_sm, chip.registers_per_sm, chip.ctas_per_sm)
+    a_bytes, b_bytes, c_bytes = (op.dims.get(name, 2) for name in ("a_bytes", "b_bytes", "c_bytes"))
+    operand_bytes, narrow = OPERAND_BYTES[op.dtype], narrow or chip.fit.narrow
+    weight_only = b_bytes < 0.9 * operand_bytes
+    fma_per_clock = chip.fma_per_clock(op.dtype) * chip.tensor_cores_per_sm
+    dequant_ops = (narrow.dequant8_ops if b_bytes > 0.75 else narrow.dequant4_ops) if weight_only else 0.0
+    widths = (a_bytes, b_bytes, c_bytes, dequant_ops, narrow.dequant_clocks if weight_only else 0.0)
+    sustained_fma = fma_per_clock * _efficiency(op.dtype, weight_only, chip, fit, narrow)
+    rates = (widths, chip, fit, sustained_fma, weights_resident)
+    limits = (chip.shared_bytes_per_sm, chip.registers_per_sm, chip.ctas_per_sm)
+    most_splits = narrow.splits if operand_bytes < 2 else max(SPLITS)
+    shared_widths = (operand_bytes, b_bytes if weight_only else operand_bytes)
+    candidates = _candidates(chip.architecture, *limits, *shared_widths, most_splits)
     every = _parts(candidates, *(x[..., None] for x in (m, n, k, batch, resident)), *rates)
+    if operand_bytes < 2:
+        small = (candidates[0] < 128) | (candidates[1] < 128)
+        every["total"] = np.where(small & (m[..., None] > narrow.small_tiles_m), np.inf, every["total"])
     best = np.argmin(every["total"], axis=-1)
     parts = _parts(candidates[:, best], m, n, k, batch, resident, *rates)
-    ideal_s = m * n * k * batch / (chip.sm_count * rates[2] * chip.clock_hz)
+    ideal_s = m * n * k * batch / (chip.sm_count * fma_per_clock * chip.clock_hz)
     return _by_cause(parts, ideal_s, chip, fit)
 
 
+def _efficiency(dtype, weight_only, chip, fit, narrow) -> float:
+    """Share of the tensor peak that MMAs of `dtype` keep up."""
+    share = MMA_SYNC_SHARE[chip.architecture] if weight_only else 1.0
+    efficiency = min(narrow.fp8_efficiency, fit.tensor_efficiency) if dtype in ("fp8", "fp4") else fit.tensor_efficiency
+    return efficiency * share
+
+
 @lru_cache(maxsize=64)
-def _candidates(architecture, shared_bytes_per_sm, registers_per_sm, ctas_per_sm) -> np.ndarray:
-    """[9, tiles x splits]: rows, columns, k-step, stages, warp rows, warp columns, pair, CTAs per SM, split."""
-    table = np.array([(*tile, split) for tile in TILES[architecture] for split in SPLITS], dtype=float)
+def _candidates(architecture, shared_bytes_per_sm, registers_per_sm, ctas_per_sm, a_bytes, b_bytes, most_splits):
+    """[9, tiles x splits]: rows, columns, k-step, stages, warp rows, warp columns, pair, CTAs per SM, split.
+    a_bytes, b_bytes: of an element of x and W in shared memory; b_bytes < a_bytes: the kernels of weight-only formats.
+    most_splits: CTAs that may share one tile's k range.
+    """
+    weight_only = b_bytes < a_bytes
+    tiles, splits = (WEIGHT_ONLY_TILES, WEIGHT_ONLY_SPLITS) if weight_only else (TILES[architecture], SPLITS)
+    if architecture == "ada" and a_bytes < 2 and most_splits == 1:
+        tiles += LOW_TILES
+    table = np.array([(*tile, split) for tile in tiles for split in splits if split <= most_splits], dtype=float)
     rows, columns, k_step, stages, warp_rows, warp_columns, warps, pair, split = table.T
-    shared_bytes = stages * (rows + columns / pair) * k_step * 2 + 1024  # of 2-byte operands, and barriers
+    k_step = k_step * 2 / a_bytes
+    shared_bytes = stages * (rows * a_bytes + columns / pair * b_bytes) * k_step + 1024  # operands, and barriers
     registers = 32 * warps * np.minimum(255, rows * columns / (32 * warps) + 90)  # accumulators; fragments, addresses
     per_sm = np.minimum(shared_bytes_per_sm // shared_bytes, registers_per_sm // registers)
     per_sm = np.maximum(np.minimum(per_sm, ctas_per_sm), 1)
     return np.array((rows, columns, k_step, stages, warp_rows, warp_columns, pair, per_sm, split))
 
 
-def _parts(candidates, m, n, k, batch, resident, chip, fit, fma_per_clock, weights_resident) -> dict:
+def _parts(candidates, m, n, k, batch, resident, widths, chip, fit, fma_per_clock, weights_resident) -> dict:
     """Seconds (and a few clocks) of each part for the given candidates, all broadcast; "total" is without launch."""
     rows, columns, k_step, stages, warp_rows, warp_columns, pair, per_sm, split = candidates
-    clock, specialised = chip.clock_hz, chip.architecture in SPECIALISED
+    a_width, b_width, c_width, dequant_ops, dequant_clocks = widths
+    clock, specialised = chip.clock_hz, chip.architecture in SPECIALISED and not dequant_ops
     tiles_m, tiles_n = np.ceil(m / (rows * pair)), np.ceil(n / columns)
     ctas = tiles_m * pair * tiles_n * split * batch
     steps = np.ceil(np.ceil(k / k_step) / split)
     real_rows, real_columns = np.minimum(m, rows), np.minimum(n, columns)  # loads and stores skip the padding
 
     # Clocks of one k-step of one CTA: MMAs (on the padding too), shared memory, the SM's port to the L2.
-    mma = rows * columns * k_step / (fma_per_clock * fit.tensor_efficiency)
-    panel_bytes = 2 * (real_rows + real_columns / pair) * k_step
-    read_bytes = 2 * rows * columns * k_step * (1 / warp_columns + 1 / (pair * warp_rows))  # by every warp tile
+    mma = rows * columns * k_step / fma_per_clock
+    panel_bytes = (a_width * real_rows + b_width * real_columns / pair) * k_step
+    read_bytes = rows * columns * k_step * (a_width / warp_columns + b_width / (pair * warp_rows))  # by every warp tile
     shared = (read_bytes + (0 if specialised else panel_bytes)) / chip.shared_bytes_per_clock
     port = panel_bytes / PORT_BYTES_PER_CLOCK[chip.architecture]
-    busy = np.maximum(np.maximum(shared, port), mma)
+    dequant = columns * k_step * dequant_ops / ISSUE_PER_CLOCK  # on the CUDA cores, not hidden by the same warp's MMAs
+    busy = np.maximum(np.maximum(shared, port), mma + dequant)
     # A CTA alone on its SM also waits at barriers, and for loads: stages - 1 steps are in flight (Little's law).
     load_s = chip.dram_latency_s * (1 - resident) + chip.l2_latency_s * resident
-    alone = np.maximum(busy + (0 if specialised else fit.step_clocks), load_s * clock / (stages - 1))
+    step_clocks = 0 if specialised else fit.step_clocks + dequant_clocks
+    alone = np.maximum(busy + step_clocks, load_s * clock / (stages - 1))
 
     # Waves. The first CTAs spread over the SMs one each; those of a partial last wave start where slots fall free,
     # and the slots of one SM fall free together: so a partial wave lasts about as long as a full one.
@@ -116,7 +170,7 @@ def _parts(candidates, m, n, k, batch, resident, chip, fit, fma_per_clock, weigh
     loop_full = steps * np.maximum(per_sm * busy, alone)
     loop_last = steps * np.maximum(last * busy, alone) * (last > 0)
     loop_s = (full * loop_full + loop_last) / clock
-    store = 2 * real_rows * real_columns / fit.epilogue_bytes_per_clock  # clocks of one tile
+    store = c_width * real_rows * real_columns / fit.epilogue_bytes_per_clock  # clocks of one tile
     if specialised:  # one start and one store show; the other stores only where they outlast the main loop
         start_s = fit.wave_clocks / clock
         behind = full * np.maximum(loop_full, per_sm * store) + np.maximum(loop_last, last * store)
@@ -124,7 +178,7 @@ def _parts(candidates, m, n, k, batch, resident, chip, fit, fma_per_clock, weigh
     else:
         start_s, store_s = (full + (last > 0)) * fit.wave_clocks / clock, deepest * store / clock
 
-    a_bytes, b_bytes, c_bytes = 2 * m * k * batch, 2 * k * n * batch, 2 * m * n * batch
+    a_bytes, b_bytes, c_bytes = a_width * m * k * batch, b_width * k * n * batch, c_width * m * n * batch
     reduce_s = (split > 1) * (fit.split_k_s + split * m * n * batch * REDUCE_BYTES / chip.l2_bytes_per_s)
     l2_s = (a_bytes * tiles_n + b_bytes * tiles_m + c_bytes) / chip.l2_bytes_per_s
     dram_bytes = a_bytes + b_bytes * (1 - weights_resident) + c_bytes
@@ -140,6 +194,7 @@ def _parts(candidates, m, n, k, batch, resident, chip, fit, fma_per_clock, weigh
         "total": largest * sum(weights.values()) ** (1 / fit.overlap),
         "weights": weights,
         "on_chip": on_chip_s,
+        "even_dequant": steps * ctas / chip.sm_count * np.minimum(dequant, busy - mma) / clock,
         "even_mma": steps * ctas / chip.sm_count * mma / clock,  # if every SM had the same number of k-steps
         "even_busy": steps * ctas / chip.sm_count * busy / clock,
         "busiest": steps * deepest * busy / clock,
@@ -155,11 +210,12 @@ def _by_cause(parts, ideal_s, chip, fit) -> dict[str, np.ndarray]:
     weights = parts["weights"]
     unit = parts["total"] / sum(weights.values())
     on_chip = unit * weights["on_chip"] / parts["on_chip"]
-    starved = parts["even_busy"] - parts["even_mma"]  # MMAs waiting for operands
+    starved = parts["even_busy"] - parts["even_mma"] - parts["even_dequant"]  # MMAs waiting for operands
     return {
         "tensor": on_chip * ideal_s,
         "tensor_overhead": on_chip * (parts["even_mma"] - ideal_s),
         "dram": unit * weights["dram"],
+        "vector": on_chip * parts["even_dequant"],
         "l2": unit * weights["l2"] + on_chip * starved * parts["by_port"],
         "shared": on_chip * starved * ~parts["by_port"],
         "wave_tail": on_chip * (parts["busiest"] - parts["even_busy"]),

@@ -1,4 +1,4 @@
-"""Norms, RoPE, SwiGLU, residual add, embedding, softmax, sampling: kernels that move bytes and hardly compute.
+"""Norms, RoPE, SwiGLU, residual add, embedding, softmax, sampling, quantisation: they move bytes, hardly compute.
 
 Engines give each row (token) of a norm, RoPE, SwiGLU or embedding to one CTA, whose threads walk the row with one
 element each in flight: such a kernel is bound by how fast an SM walks rows, long before DRAM is (Little's law). The

@@ -19,17 +19,18 @@ MAY_IMPORT = {
     "kernels/pointwise": set(),
     "cycles": {"kernels", "ops"},
     "intervals": {"hardware"},
-    "model": {"inputs", "ops"},
+    "precision": {"inputs", "ops"},
+    "model": {"inputs", "ops", "precision"},
     "roofline": set(),
     "traced": {"inputs", "ops"},
     "variants": {"inputs", "ops"},
     "report": {"cycles", "intervals", "variants"},
     "seed": {"model", "ops", "roofline"},
-    "estimator": {"cycles", "hardware", "inputs", "intervals", "model", "ops"}
+    "estimator": {"cycles", "hardware", "inputs", "intervals", "model", "ops", "precision"}
     | {"report", "roofline", "runtimes", "seed", "variants"},
     "visualize": {"cycles", "estimator", "inputs", "roofline"},
-    "validate": {"cycles", "estimator", "hardware", "inputs", "intervals", "kernels", "ops", "roofline"}
-    | {"runtimes", "visualize"},
+    "validate": {"cycles", "estimator", "hardware", "inputs", "intervals", "kernels", "ops", "precision"}
+    | {"roofline", "runtimes", "visualize"},
 }
 
 

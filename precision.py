@@ -1,0 +1,241 @@
+"""Precision per role: in what format weights, activations and KV cache are kept, and what the tensor cores multiply.
+
+A format is a number of bits and its scales; a Precision is one format per role. Engines multiply in the activations'
+format; weights narrower than that (weight-only formats: w4a16, w8a16) are widened on the CUDA cores inside the GEMM.
+Embeddings, norms and the LM head stay 16-bit, as quantised checkpoints keep them.
+"""
+
+from dataclasses import dataclass, replace
+
+from inputs import InputError, pick
+from ops import Number
+
+
+@dataclass(frozen=True, kw_only=True)
+class Format:
+    """How a tensor is kept. group: elements that share a scale along a row (k of a weight, the width of an
+    activation, the head_dim of a key); 0: the whole row does. tensor_bytes: once per tensor.
+    """
+
+    name: str
+    bits: int
+    group: int = 0
+    scale_bytes: float = 0.0  # of the scale of one group
+    zero_bytes: float = 0.0  # of the zero point of one group
+    tensor_bytes: float = 0.0
+
+    def bytes(self, rows: Number, width: Number) -> Number:
+        """Of [rows, width] elements with their scales.
+        >>> FORMATS["int4"].bytes(1, 256)  # 128 + 2 groups of 128 * 2-byte scale
+        132.0
+        """
+        per_row = (self.scale_bytes + self.zero_bytes) * (width / self.group if self.group else 1.0)
+        return rows * (width * self.bits / 8 + per_row) + self.tensor_bytes
+
+    def element_bytes(self, width: Number) -> Number:
+        """Mean bytes of one element of a row of `width`, scales included; per-tensor scales are left out."""
+        return self.bits / 8 + (self.scale_bytes + self.zero_bytes) / (self.group or width)
+
+
+FORMATS = {
+    form.name: form
+    for form in (
+        Format(name="fp32", bits=32),
+        Format(name="fp16", bits=16),
+        Format(name="bf16", bits=16),
+        Format(name="int8", bits=8, scale_bytes=4),  # an fp32 scale per output channel, or per token
+        Format(name="fp8", bits=8, scale_bytes=4),  # e4m3; as int8
+        Format(name="int4", bits=4, group=128, scale_bytes=2),  # GPTQ and Marlin, symmetric: an fp16 scale
+        Format(name="int4-zero", bits=4, group=128, scale_bytes=2, zero_bytes=0.5),  # AWQ: a 4-bit zero point too
+        Format(name="mxfp4", bits=4, group=32, scale_bytes=1),  # e8m0 scale [OCP Microscaling Formats 1.0]
+        Format(name="nvfp4", bits=4, group=16, scale_bytes=1, tensor_bytes=4),  # e4m3 scale, fp32 for the tensor
+    )
+}
+# A cache has one scale per tensor (fp8: vLLM, TensorRT-LLM), or an fp16 scale per token and head (int8), and for
+# int4 a zero point as well.
+KV_FORMATS = {
+    form.name: form
+    for form in (
+        FORMATS["fp16"],
+        FORMATS["bf16"],
+        Format(name="fp8", bits=8),
+        Format(name="int8", bits=8, scale_bytes=2),
+        Format(name="int4", bits=4, scale_bytes=2, zero_bytes=2),
+    )
+}
+WEIGHT_FORMATS = tuple(name for name in FORMATS if name != "fp32")
+ACTIVATION_FORMATS = ("fp16", "bf16", "int8", "fp8", "nvfp4")
+SIXTEEN = ("fp16", "bf16")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Precision:
+    """One format per role. Raises InputError for weights that no engine multiplies with such activations."""
+
+    weights: Format
+    activations: Format
+    kv_cache: Format
+    narrow_query: bool = False  # a kernel narrows Q before attention: FlashAttention-3 reads an fp8 cache with fp8 Q
+
+    def __post_init__(self):
+        weights, activations = self.weights.name, self.activations.name
+        partners = {"int8": ("int8", "int4", "int4-zero"), "fp8": ("fp8", "int4", "int4-zero"), "nvfp4": ("nvfp4",)}
+        if activations in partners and weights not in partners[activations]:
+            allowed = ", ".join(partners[activations])
+            raise InputError(f"{activations} activations go with {allowed} weights, not {weights}")
+
+    @property
+    def name(self) -> str:
+        """What people call it: fp16, fp8, w8a8, w4a16, nvfp4, ..."""
+        weights, activations = self.weights, self.activations
+        if weights == activations:
+            return "w8a8" if weights.name == "int8" else weights.name
+        return f"w{weights.bits}a{activations.bits}"
+
+    @property
+    def mma_dtype(self) -> str:
+        """What the tensor cores multiply (Op.dtype)."""
+        return {"nvfp4": "fp4"}.get(self.activations.name, self.activations.name)
+
+    @property
+    def weight_only(self) -> bool:
+        """Are weights widened inside the GEMM?"""
+        return self.weights.bits < self.activations.bits
+
+    @property
+    def quantized_activations(self) -> bool:
+        """Does a kernel narrow the activations before each GEMM?"""
+        return self.activations.bits < 16
+
+    def describe(self) -> str:
+        """One phrase for the card."""
+
+        def shown(form):
+            return form.name + (f" (groups of {form.group})" if form.group else "")
+
+        parts = (f"weights {shown(self.weights)}", f"activations {shown(self.activations)}")
+        return f"{self.name}: {', '.join(parts)}, KV cache {shown(self.kv_cache)}"
+
+
+def precision(dtype: str, weights=None, activations=None, kv_cache=None) -> Precision:
+    """The Precision of a case: None is `dtype`. Raises InputError for an unknown format."""
+    return Precision(
+        weights=FORMATS[pick("weights", weights or dtype, WEIGHT_FORMATS)],
+        activations=FORMATS[pick("activations", activations or dtype, ACTIVATION_FORMATS)],
+        kv_cache=KV_FORMATS[pick("kv-cache", kv_cache or dtype, KV_FORMATS)],
+    )
+
+
+def on_chip(wanted: Precision, chip, dtype: str = "bf16") -> tuple[Precision, str]:
+    """What engines run of `wanted` on `chip`, and a note where that is something else: 8- and 4-bit floats without
+    their MMAs run weight-only (Marlin in vLLM). Raises InputError where the chip has no rate and engines no such path.
+    """
+    if chip.architecture == "hopper" and wanted.kv_cache.name == "fp8":
+        wanted = replace(wanted, narrow_query=True)
+    if chip.fma_rates().get(wanted.mma_dtype):
+        return wanted, ""
+    same = wanted.weights == wanted.activations and wanted.weights.name in ("fp8", "nvfp4")
+    if not same:
+        chip.fma_per_clock(wanted.mma_dtype)  # raises: says what the chip has
+    run = replace(wanted, activations=FORMATS[dtype])
+    return run, f"{chip.name} has no {wanted.mma_dtype} tensor-core rate: engines run it weight-only, as {run.name}"
+
+
+# Checkpoints -------------------------------------------------------------------------------------------------------
+
+
+def from_checkpoint(config: dict, dtype: str = "bf16") -> Precision:
+    """The Precision that a checkpoint asks for: `config` is a Hugging Face config.json (or its quantization_config), or
+    ModelOpt's hf_quant_config.json. Raises InputError for a method that isn't known here.
+    """
+    modelopt = config.get("quantization")
+    if isinstance(modelopt, dict):  # hf_quant_config.json
+        return _modelopt(modelopt, dtype)
+    quantization = config.get("quantization_config", config)
+    method = str(quantization.get("quant_method", "")).lower()
+    if not method and not quantization.get("quant_algo"):
+        if quantization is config and "quantization_config" not in config and "bits" not in config:
+            return precision(dtype)
+        raise InputError("quantization_config has no quant_method")
+    if quantization.get("quant_algo"):
+        return _modelopt(quantization, dtype)
+    known = ("gptq", "awq", "fp8", "fbgemm_fp8", "compressed-tensors", "mxfp4", "bitsandbytes", "modelopt")
+    pick("quant_method", method, known)
+    if method in ("gptq", "awq"):
+        bits, group = int(quantization.get("bits", 4)), int(quantization.get("group_size", 128))
+        symmetric = quantization.get("sym", method == "gptq") and not quantization.get("zero_point", False)
+        return _integer_weights(bits, group, not symmetric, dtype)
+    if method in ("fp8", "fbgemm_fp8"):
+        return _fp8(quantization.get("weight_block_size"), dtype)
+    if method == "mxfp4":
+        return precision(dtype, weights="mxfp4")
+    if method == "bitsandbytes":
+        if quantization.get("load_in_8bit"):
+            return precision(dtype, weights="int8")
+        raise InputError("bitsandbytes 4-bit (NF4) is not modelled; gptq and awq are")
+    if method == "compressed-tensors":
+        return _compressed_tensors(quantization, dtype)
+    raise InputError("a modelopt quantization_config needs quant_algo")
+
+
+def _fp8(block, dtype: str, kv_cache=None) -> Precision:
+    """fp8 by fp8; `block`: [rows, columns] of a weight that share a scale, 128 activations then share one too."""
+    plain = precision(dtype, "fp8", "fp8", kv_cache)
+    if not block:
+        return plain
+    rows, columns = (int(size) for size in block)
+    weights = replace(plain.weights, group=columns, scale_bytes=4 / rows)
+    return replace(plain, weights=weights, activations=replace(plain.activations, group=columns))
+
+
+def _integer_weights(bits: int, group: int, zero: bool, dtype: str, kv_cache=None) -> Precision:
+    """Weight-only int4 or int8, group < 0: one scale per output channel."""
+    if bits not in (4, 8):
+        raise InputError(f"{bits}-bit weights are not modelled; 4 and 8 are")
+    form = FORMATS["int4-zero" if zero else "int4"]
+    form = replace(form, bits=bits, name=f"int{bits}{'-zero' if zero else ''}", zero_bytes=bits / 8 * zero)
+    form = replace(form, group=group if group > 0 else 0)
+    return replace(precision(dtype, None, None, kv_cache), weights=form)
+
+
+def _compressed_tensors(quantization: dict, dtype: str) -> Precision:
+    groups = list(quantization.get("config_groups", {}).values())
+    if not groups:
+        raise InputError("compressed-tensors: no config_groups")
+    weights, inputs = groups[0].get("weights") or {}, groups[0].get("input_activations")
+    bits, kind = int(weights.get("num_bits", 16)), weights.get("type", "int")
+    kv = quantization.get("kv_cache_scheme") or {}
+    kv_cache = {("float", 8): "fp8", ("int", 8): "int8"}.get((kv.get("type"), kv.get("num_bits")))
+    group = int(weights.get("group_size") or -1)
+    if kind == "float" and bits == 4:
+        form = "mxfp4" if group == 32 else "nvfp4"
+        return precision(dtype, form, form if inputs and form == "nvfp4" else None, kv_cache)
+    if kind == "float" and bits == 8:
+        block = weights.get("block_structure")
+        return _fp8(block, dtype, kv_cache) if inputs else precision(dtype, "fp8", None, kv_cache)
+    if inputs and bits == 8:
+        return precision(dtype, "int8", "int8", kv_cache)
+    weight_only = _integer_weights(bits, group, not weights.get("symmetric", True), dtype, kv_cache)
+    if inputs:  # w4a8
+        name = "fp8" if inputs.get("type") == "float" else "int8"
+        return replace(weight_only, activations=FORMATS[name])
+    return weight_only
+
+
+def _modelopt(quantization: dict, dtype: str) -> Precision:
+    """TensorRT Model Optimizer: quant_algo and kv_cache_quant_algo."""
+    algorithms = {
+        "FP8": ("fp8", "fp8"),
+        "FP8_PER_CHANNEL_PER_TOKEN": ("fp8", "fp8"),
+        "FP8_PB_WO": ("fp8", None),
+        "NVFP4": ("nvfp4", "nvfp4"),
+        "NVFP4_AWQ": ("nvfp4", "nvfp4"),
+        "W4A16_AWQ": ("int4", None),
+        "W4A8_AWQ": ("int4", "fp8"),
+        "W8A16": ("int8", None),
+        "W8A8_SQ_PER_CHANNEL": ("int8", "int8"),
+    }
+    weights, activations = algorithms[pick("quant_algo", quantization.get("quant_algo"), algorithms)]
+    kv = quantization.get("kv_cache_quant_algo")
+    kv_cache = {"FP8": "fp8", "INT8": "int8"}[pick("kv_cache_quant_algo", kv, ("FP8", "INT8"))] if kv else None
+    return precision(dtype, weights, activations, kv_cache)
