@@ -91,14 +91,15 @@ def draw(est: Estimate) -> plt.Figure:
     """Roofline of the kernels: x arithmetic intensity, y FLOP/s, marker area the share of the phase."""
     chip, case = est.chip, est.case
     kernels = points(est)
-    ridge = ridge_point_flops_per_byte(chip, case.dtype)
+    mma_dtype = est.precision.mma_dtype if est.precision else case.dtype
+    ridge = ridge_point_flops_per_byte(chip, mma_dtype)
     x_low = min(0.2, *(p.x for p in kernels)) / 1.5
     x_high = max(ridge * 40, *(p.x for p in kernels)) * 3
     y_low = min(x_low * chip.dram_bytes_per_s, *(p.y for p in kernels)) / 2
 
     figure, axes = plt.subplots(figsize=(11, 7), layout="constrained")
     axes.set(xscale="log", yscale="log", xlim=(x_low, x_high))
-    axes.set_ylim(y_low, chip.tensor_flops_per_s(case.dtype) * 6)
+    axes.set_ylim(y_low, chip.tensor_flops_per_s(mma_dtype) * 6)
     axes.set_xlabel("arithmetic intensity (FLOP per byte of DRAM traffic)")
     axes.set_ylabel(f"performance (FLOP/s), by method {case.method}")
     axes.grid(which="major", color="#E4E4E4", lw=0.6)
@@ -162,7 +163,7 @@ def rim(axes: plt.Axes, point: Point) -> np.ndarray:
 
 def roofs(axes: plt.Axes, est: Estimate, ridge: float, x_low: float, x_high: float) -> list[plt.Text]:
     """The ceilings and the ridge point with their values; returns the texts, for labels to keep clear of."""
-    chip, dtype = est.chip, est.case.dtype
+    chip, dtype = est.chip, est.precision.mma_dtype if est.precision else est.case.dtype
     peak, bandwidth, vector_peak = (
         chip.tensor_flops_per_s(dtype),
         chip.dram_bytes_per_s,
