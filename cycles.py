@@ -9,6 +9,7 @@ import numpy as np
 
 from kernels.attention import decode_attention, kv_append, prefill_attention
 from kernels.gemm import gemm, usable_l2_bytes
+from kernels.moe import combine, grouped_gemm, route
 from kernels.pointwise import pointwise
 from ops import Number, Op, host
 
@@ -65,8 +66,13 @@ def _pointwise(op, chip, fit, _):
     return pointwise(op, chip, fit.pointwise)
 
 
+def _mixture(op, chip, fit, _):
+    return {"grouped_gemm": grouped_gemm, "route": route, "combine": combine}[op.kind](op, chip, fit)
+
+
 KERNELS = {"gemm": _gemm, "attention": _attention, "kv_write": _kv_append}
 KERNELS |= dict.fromkeys(("norm", "rope", "swiglu", "residual", "embedding", "softmax", "sample"), _pointwise)
+KERNELS |= dict.fromkeys(("grouped_gemm", "route", "combine"), _mixture)
 
 
 def sustained(chip):
@@ -77,6 +83,7 @@ def sustained(chip):
     return replace(
         fit,
         gemm=replace(fit.gemm, tensor_efficiency=min(fit.gemm.tensor_efficiency, share)),
+        moe=replace(fit.moe, tensor_efficiency=min(fit.moe.tensor_efficiency, share)),
         attention=replace(fit.attention, mma_efficiency=min(fit.attention.mma_efficiency, share)),
     )
 

@@ -67,7 +67,8 @@ def gemm(op, chip, fit, *, resident=0.0, weights_resident=0.0) -> dict[str, np.n
         )
     )
     rates = (chip, fit, chip.fma_per_clock(op.dtype) * chip.tensor_cores_per_sm, weights_resident)
-    candidates = _candidates(chip.architecture, chip.shared_bytes_per_sm, chip.registers_per_sm, chip.ctas_per_sm)
+    limits = (chip.shared_bytes_per_sm, chip.registers_per_sm, chip.ctas_per_sm)
+    candidates = _candidates(TILES[chip.architecture], SPLITS, *limits)
     every = _parts(candidates, *(x[..., None] for x in (m, n, k, batch, resident)), *rates)
     best = np.argmin(every["total"], axis=-1)
     parts = _parts(candidates[:, best], m, n, k, batch, resident, *rates)
@@ -76,9 +77,9 @@ def gemm(op, chip, fit, *, resident=0.0, weights_resident=0.0) -> dict[str, np.n
 
 
 @lru_cache(maxsize=64)
-def _candidates(architecture, shared_bytes_per_sm, registers_per_sm, ctas_per_sm) -> np.ndarray:
+def _candidates(tiles, splits, shared_bytes_per_sm, registers_per_sm, ctas_per_sm) -> np.ndarray:
     """[9, tiles x splits]: rows, columns, k-step, stages, warp rows, warp columns, pair, CTAs per SM, split."""
-    table = np.array([(*tile, split) for tile in TILES[architecture] for split in SPLITS], dtype=float)
+    table = np.array([(*tile, split) for tile in tiles for split in splits], dtype=float)
     rows, columns, k_step, stages, warp_rows, warp_columns, warps, pair, split = table.T
     shared_bytes = stages * (rows + columns / pair) * k_step * 2 + 1024  # of 2-byte operands, and barriers
     registers = 32 * warps * np.minimum(255, rows * columns / (32 * warps) + 90)  # accumulators; fragments, addresses
@@ -87,8 +88,10 @@ def _candidates(architecture, shared_bytes_per_sm, registers_per_sm, ctas_per_sm
     return np.array((rows, columns, k_step, stages, warp_rows, warp_columns, pair, per_sm, split))
 
 
-def _parts(candidates, m, n, k, batch, resident, chip, fit, fma_per_clock, weights_resident) -> dict:
-    """Seconds (and a few clocks) of each part for the given candidates, all broadcast; "total" is without launch."""
+def _parts(candidates, m, n, k, batch, resident, chip, fit, fma_per_clock, weights_resident, turns=0.0) -> dict:
+    """Seconds (and a few clocks) of each part for the given candidates, all broadcast; "total" is without launch.
+    turns: the part of its operands' way into registers that a CTA's MMAs wait for; 0, where they run side by side.
+    """
     rows, columns, k_step, stages, warp_rows, warp_columns, pair, per_sm, split = candidates
     clock, specialised = chip.clock_hz, chip.architecture in SPECIALISED
     tiles_m, tiles_n = np.ceil(m / (rows * pair)), np.ceil(n / columns)
@@ -102,7 +105,8 @@ def _parts(candidates, m, n, k, batch, resident, chip, fit, fma_per_clock, weigh
     read_bytes = 2 * rows * columns * k_step * (1 / warp_columns + 1 / (pair * warp_rows))  # by every warp tile
     shared = (read_bytes + (0 if specialised else panel_bytes)) / chip.shared_bytes_per_clock
     port = panel_bytes / PORT_BYTES_PER_CLOCK[chip.architecture]
-    busy = np.maximum(np.maximum(shared, port), mma)
+    operands = np.maximum(shared, port)
+    busy = np.maximum(operands, mma) + turns * np.minimum(operands, mma)
     # A CTA alone on its SM also waits at barriers, and for loads: stages - 1 steps are in flight (Little's law).
     load_s = chip.dram_latency_s * (1 - resident) + chip.l2_latency_s * resident
     alone = np.maximum(busy + (0 if specialised else fit.step_clocks), load_s * clock / (stages - 1))
