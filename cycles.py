@@ -9,6 +9,7 @@ import numpy as np
 
 from kernels.attention import decode_attention, kv_append, prefill_attention
 from kernels.gemm import gemm, usable_l2_bytes
+from kernels.moe import combine, grouped_gemm, route
 from kernels.pointwise import pointwise
 from ops import Number, Op, host
 
@@ -70,10 +71,15 @@ def _pointwise(op, chip, fit, _):
     return pointwise(op, chip, fit.pointwise)
 
 
+def _mixture(op, chip, fit, _):
+    return {"grouped_gemm": grouped_gemm, "route": route, "combine": combine}[op.kind](op, chip, fit)
+
+
 KERNELS = {"gemm": _gemm, "attention": _attention, "kv_write": _kv_append}
 KERNELS |= dict.fromkeys(
     ("norm", "rope", "swiglu", "residual", "embedding", "softmax", "sample", "elementwise", "quantize"), _pointwise
 )
+KERNELS |= dict.fromkeys(("grouped_gemm", "route", "combine"), _mixture)
 
 
 FP8_SUSTAINED_SHARE = 1400 / 1979  # of the fp8 peak, by large products on an H100 SXM [MAMF, see hardware.py]
@@ -88,6 +94,7 @@ def sustained(chip):
         fit,
         gemm=replace(fit.gemm, tensor_efficiency=min(fit.gemm.tensor_efficiency, share)),
         narrow=replace(fit.narrow, fp8_efficiency=min(fit.narrow.fp8_efficiency, FP8_SUSTAINED_SHARE)),
+        moe=replace(fit.moe, tensor_efficiency=min(fit.moe.tensor_efficiency, share)),
         attention=replace(fit.attention, mma_efficiency=min(fit.attention.mma_efficiency, share)),
     )
 

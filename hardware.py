@@ -92,12 +92,23 @@ NARROW = NarrowFit(
 
 
 @dataclass(frozen=True, kw_only=True)
+class MoeFit:
+    """Constants of mixtures of experts (kernels/moe.py), beside those of GemmFit."""
+
+    turns: float  # part of the operands' way into registers that MMAs wait for: 1, all of it; 0, asynchronous MMAs
+    tensor_efficiency: float  # sustained MMA rate over the data-sheet peak
+    overlap: float  # exponent of the p-norm of the on-chip, L2 and DRAM times of a grouped product
+    layer_clocks: float  # a layer's small kernels together: softmax, top-k, counting, sorting, aligning, their gaps
+
+
+@dataclass(frozen=True, kw_only=True)
 class Architecture:
     """What kernels reach on the chips of one generation: fitted, apart from the data-sheet facts in `Chip`."""
 
     gemm: GemmFit
     attention: AttentionFit
     pointwise: PointwiseFit
+    moe: MoeFit
     narrow: NarrowFit = NARROW
 
 
@@ -151,13 +162,16 @@ AMPERE_POINTWISE = PointwiseFit(
     start_s=9.445e-07,
     launch_s=1.34e-6,  # back-to-back interval of tiny kernels in a CUDA graph, A100 [GPU-BENCHES, gpu-small-kernels]
 )
-AMPERE = Architecture(gemm=AMPERE_GEMM, attention=AMPERE_ATTENTION, pointwise=AMPERE_POINTWISE)
+AMPERE_MOE = MoeFit(turns=1.0, tensor_efficiency=0.8822, overlap=2.347, layer_clocks=32140.0)
+ASYNCHRONOUS_MOE = replace(AMPERE_MOE, turns=0.0)  # wgmma, UMMA; nothing refitted
+AMPERE = Architecture(gemm=AMPERE_GEMM, attention=AMPERE_ATTENTION, pointwise=AMPERE_POINTWISE, moe=AMPERE_MOE)
 # The other architectures: Ampere's constants, what the kernels are instead, and a few refitted ones, on the rows of
 # that GPU (validate.py --fit): L40S for Ada, H100 for Hopper, B200 for Blackwell.
 ADA = Architecture(
     gemm=replace(AMPERE_GEMM, tensor_efficiency=0.6406, l2_usable=0.6154, dram_efficiency=0.7897),
     attention=replace(AMPERE_ATTENTION, pack_copies=0, mma_efficiency=0.6093, dram_efficiency=0.8152),
     pointwise=AMPERE_POINTWISE,
+    moe=replace(AMPERE_MOE, tensor_efficiency=0.6406),  # that of its dense products, power-limited
 )
 HOPPER_POINTWISE = replace(  # Blackwell too, where nothing was measured
     AMPERE_POINTWISE,
@@ -183,6 +197,7 @@ HOPPER = Architecture(
     ),
     pointwise=HOPPER_POINTWISE,
     narrow=replace(NARROW, small_tiles_m=128),  # vLLM's and SGLang's dispatch for sm90
+    moe=ASYNCHRONOUS_MOE,
 )
 BLACKWELL = Architecture(
     gemm=replace(AMPERE_GEMM, dram_efficiency=0.8916, epilogue_bytes_per_clock=23.22, tensor_efficiency=0.8211),
@@ -199,6 +214,7 @@ BLACKWELL = Architecture(
         launch_clocks=9194.0,
     ),
     pointwise=HOPPER_POINTWISE,
+    moe=ASYNCHRONOUS_MOE,
 )
 ARCHITECTURES = {"ampere": AMPERE, "ada": ADA, "hopper": HOPPER, "blackwell": BLACKWELL}
 

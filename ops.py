@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 from numpy import ndarray
 
+from experts import distinct_experts
+
 Number = int | float | ndarray
 
 TOKEN_ID_BYTES = 8  # int64, as torch's embedding takes and argmax returns
@@ -25,7 +27,7 @@ class Op:
     """
 
     name: str
-    kind: str  # gemm, grouped_gemm, attention, norm, rope, kv_write, swiglu, embedding, softmax, sample
+    kind: str  # gemm, grouped_gemm, attention, norm, rope, kv_write, swiglu, embedding, softmax, sample, route, combine
     unit: str = "vector"
     dtype: str
     flops: Number
@@ -98,15 +100,6 @@ def quantize(name: str, *, tokens: Number, width: int, dtype: str, elem_bytes: i
     )
 
 
-def distinct_experts(tokens: Number, experts: int, top_k: int) -> Number:
-    """Expected number of experts that at least one of `tokens` chooses, each choosing `top_k` of them at random:
-    experts * (1 - (1 - top_k / experts) ** tokens).
-    >>> distinct_experts(1, 8, 2)
-    2.0
-    """
-    return experts * (1 - (1 - top_k / experts) ** tokens)
-
-
 def grouped_linear(
     name: str,
     *,
@@ -118,12 +111,14 @@ def grouped_linear(
     dtype: str,
     elem_bytes: int,
     count: int = 1,
+    imbalance: float = 0.0,
 ) -> Op:
     """One linear layer of a mixture of experts: each of tokens * top_k (token, expert) pairs through its expert, all
     experts in one launch. flops = 2 * pairs * in * out; only the weights of experts that are chosen are read.
+    imbalance: the load of the r-th busiest expert goes with r ** -imbalance; 0 is uniform.
     """
     pairs = top_k * tokens
-    active = distinct_experts(tokens, experts, top_k)
+    active = distinct_experts(tokens, experts, top_k, imbalance)
     return Op(
         name=name,
         kind="grouped_gemm",
@@ -134,7 +129,39 @@ def grouped_linear(
         in_bytes=d_in * elem_bytes * pairs,
         out_bytes=d_out * elem_bytes * pairs,
         count=count,
-        dims={"m": pairs, "n": d_out, "k": d_in, "experts": experts, "active": active},
+        dims={"m": pairs, "n": d_out, "k": d_in, "experts": experts, "active": active}
+        | {"tokens": tokens, "top_k": top_k, "imbalance": imbalance},
+    )
+
+
+def route(name: str, *, tokens: Number, experts: int, top_k: int, dtype: str, elem_bytes: int, count: int = 1) -> Op:
+    """Chooses each token's experts from the router's logits: a softmax (5 per logit: max, subtract, exp, sum, divide)
+    and a top-k (a compare per logit); writes an index and a weight, 4 bytes each, for each of its experts.
+    """
+    logits = experts * tokens
+    return Op(
+        name=name,
+        kind="route",
+        dtype=dtype,
+        flops=6 * logits,
+        in_bytes=elem_bytes * logits,
+        out_bytes=8 * top_k * tokens,
+        count=count,
+        dims={"rows": tokens, "width": experts},
+    )
+
+
+def combine(name: str, *, tokens: Number, top_k: int, hidden: int, dtype: str, elem_bytes: int, count: int = 1) -> Op:
+    """Sums the results of each token's experts by their weights: a multiply-add per element of each."""
+    return Op(
+        name=name,
+        kind="combine",
+        dtype=dtype,
+        flops=2 * top_k * hidden * tokens,
+        in_bytes=top_k * hidden * elem_bytes * tokens,
+        out_bytes=hidden * elem_bytes * tokens,
+        count=count,
+        dims={"rows": tokens, "width": top_k * hidden},
     )
 
 

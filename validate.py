@@ -9,6 +9,7 @@ import importlib.util
 import json
 import sys
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,9 @@ from hardware import AMPERE, ARCHITECTURES, CHIPS, NARROW, QUANTIZE_PER_CLOCK, C
 from inputs import InputError, check_size, pick
 from intervals import spread
 from kernels.gemm import gemm, resident_fraction
+from kernels.moe import HEIGHTS, grouped_gemm
 from kernels.pointwise import pointwise
+from loads import drawn_loads
 from precision import FORMATS, KV_FORMATS, precision
 from roofline import compute_s, memory_s, roofline_s
 from runtimes import RUNTIMES
@@ -102,6 +105,46 @@ SGLANG_A100 = {"tile_m": 128, "tile_n": 64, "decode_tile_m": 128, "pack_prefill"
 
 
 @dataclass(frozen=True, kw_only=True)
+class MixtureSet:
+    """Measured layers of a mixture of experts: routed, gated, two grouped products, combined."""
+
+    hardware: str
+    folder: str
+    engine: str
+    version: str
+    remainder: str = "each rank"  # of the benchmark's routing (loads.py)
+    tuned: tuple[tuple[int, int], ...] | None = None  # (experts, width) with a tuned tile; None: all
+    fitted: bool = False
+
+
+# Experts and width of the shapes for which vLLM 0.14 and SGLang 0.5.10 ship tiles tuned on an A100.
+TUNED_ON_A100 = ((8, 1792), (8, 2048), (8, 3584), (8, 4096), (8, 7168), (128, 192))
+EARLIER = {"remainder": "smallest", "tuned": TUNED_ON_A100}
+A100, H100, H200, B200, L40S = (
+    {"hardware": hardware, "folder": folder}
+    for hardware, folder in (
+        ("a100-80gb-sxm", "a100_sxm"),
+        ("h100-sxm", "h100_sxm"),
+        ("h200-sxm", "h200_sxm"),
+        ("b200-sxm", "b200_sxm"),
+        ("l40s", "l40s"),
+    )
+)
+MIXTURE_SETS = (
+    MixtureSet(**A100, engine="vllm", version="0.14.0", **EARLIER, fitted=True),
+    MixtureSet(**A100, engine="trtllm", version="1.0.0", remainder="largest"),
+    MixtureSet(**A100, engine="sglang", version="0.5.10", **EARLIER),
+    *(
+        MixtureSet(**gpu, engine=engine, version=version)
+        for gpu in (H100, H200, L40S, B200)
+        for engine, version in (("vllm", "0.24.0"), ("trtllm", "1.3.0rc20"), ("sglang", "0.5.14"))
+    ),
+)
+# Hidden size and width of models without a gate, which vLLM 0.24 measures with one product less.
+UNGATED = ((1024, 2688), (2048, 5120), (2688, 1856), (4096, 2688), (8192, 5120))
+
+
+@dataclass(frozen=True, kw_only=True)
 class Rows:
     """Measured launches of one kind on one chip: one Op whose sizes are arrays, and a time for each."""
 
@@ -111,6 +154,9 @@ class Rows:
     op: ops.Op
     measured_s: np.ndarray
     left_out: int = 0  # rows that no kernel could have reached, and so don't measure what they say
+    reasons: str = ""  # why they were
+    layer: tuple[ops.Op, ...] = ()  # the kernels of a mixture's layer; `op` then sums them up
+    untuned: np.ndarray | bool = False  # products that run with a default tile
     append: ops.Op | None = None  # the KV append that the attention timings include
     cycle_bytes: np.ndarray | float = np.inf  # distinct bytes that the benchmark touches before a GEMM's come again
     attention: dict | None = None  # fields of AttentionFit that the engine's kernels change
@@ -124,6 +170,8 @@ class Rows:
         fit = fit or self.chip.fit
         if self.attention:
             fit = replace(fit, attention=replace(fit.attention, **self.attention))
+        if self.layer:
+            return mixture_s(self, fit)
         if self.kind.startswith("gemm"):
             narrow = replace(fit.narrow, **self.narrow) if self.narrow else fit.narrow
             return gemm_s(self, fit.gemm, narrow) + self.extra_s
@@ -143,6 +191,19 @@ def gemm_s(rows: Rows, fit, narrow=None, block: int = 4096) -> np.ndarray:
         causes = gemm(replace(rows.op, dims=dims), rows.chip, fit, narrow=narrow, resident=resident)
         parts.append(sum(causes.values()))
     return np.concatenate(parts)
+
+
+def mixture_s(rows: Rows, fit) -> np.ndarray:
+    """A mixture's layer, whose weights a benchmark that repeats it may find in the L2."""
+    resident = resident_fraction(rows.cycle_bytes, rows.chip, fit.gemm)
+    seconds = 0.0
+    for op in rows.layer:
+        if op.kind == "grouped_gemm":
+            causes = grouped_gemm(op, rows.chip, fit, resident=resident, untuned=rows.untuned)
+        else:
+            causes = cycle_causes(op, rows.chip, fit)
+        seconds = seconds + sum(causes.values())
+    return seconds
 
 
 def data_folder() -> Path | None:
@@ -322,6 +383,94 @@ def attention_rows(data: DataSet, folder: Path, phase: str, cache: str = "bfloat
     )
 
 
+def mixture_rows(data: MixtureSet, folder: Path) -> Rows:
+    """bf16 layers of gated mixtures. The timings start from router logits (TensorRT-LLM) or from the chosen experts
+    (vLLM, SGLang). Width / tp columns and the experts of one rank are on the GPU, but all tokens.
+    """
+    import pandas
+
+    path = folder / data.folder / "moe" / data.engine / data.version / "moe_perf.parquet"
+    table = pandas.read_parquet(path)
+    table = table[table.moe_dtype == "bfloat16"]
+    table = table[~table.kernel_source.str.contains("nongated|sglang_flashinfer")]
+    sizes = ["num_tokens", "hidden_size", "inter_size", "topk", "num_experts", "moe_tp_size", "moe_ep_size"]
+    table = table.groupby([*sizes, "distribution"], as_index=False).latency.median()
+    width, shapes = table.inter_size // table.moe_tp_size, zip(table.hidden_size, table.inter_size, strict=True)
+    ungated = data.engine == "vllm" and data.hardware != "a100-80gb-sxm"
+    reasons = {
+        "width not a multiple of 16": (width % 16 > 0).to_numpy(),
+        "no gate": np.array([ungated and shape in UNGATED for shape in shapes]),
+        "expert parallelism in SGLang, which places tokens otherwise": (table.moe_ep_size > 1).to_numpy()
+        & (data.engine == "sglang"),
+    }
+    table = table[~np.any(list(reasons.values()), axis=0)]
+    alpha = table.distribution.str.extract(r"power_law_(.*)", expand=False).astype(float).fillna(0.0)
+    spreads = zip(table.num_tokens, table.num_experts, table.topk, table.moe_ep_size, alpha, strict=True)
+    loads = [load_summary(*map(int, spread[:-1]), spread[-1], data.remainder) for spread in spreads]
+    pairs, active, touched, *tiles = np.array(loads).T
+    tokens, hidden, inter, top_k, experts, tp, ep = (table[size].to_numpy(dtype=float) for size in sizes)
+    width, local = inter // tp, experts // ep
+    chip, number = CHIPS[data.hardware], {"dtype": "bf16", "elem_bytes": 2}
+    dims = {"m": pairs, "active": active, "experts": local, "tiles": np.array(tiles).T}
+
+    def product(name, d_in, d_out):
+        op = ops.grouped_linear(name, tokens=tokens, experts=experts, top_k=top_k, d_in=d_in, d_out=d_out, **number)
+        sizes = {"flops": 2 * d_in * d_out * pairs, "weight_bytes": 2 * d_in * d_out * active}
+        sizes |= {"in_bytes": 2 * d_in * pairs, "out_bytes": 2 * d_out * pairs}
+        return replace(op, dims=dict(op.dims) | dims, **sizes)
+
+    # TensorRT-LLM, and vLLM on Blackwell, copy rows into the order of experts; Triton's kernels read them in place,
+    # but work on all pairs, and write zeros where the expert is elsewhere
+    copies = data.engine == "trtllm" or chip.architecture == "blackwell"
+    here = pairs if copies else top_k * tokens
+    copied = 4 * hidden * pairs if copies else 2 * (2 * width + hidden) * (here - pairs)
+    sum_up = ops.combine("combine", tokens=tokens, top_k=1, hidden=hidden, **number)
+    layer = (
+        ops.route("route", tokens=tokens, experts=experts, top_k=top_k, **number),
+        product("gate_up", hidden, 2 * width),
+        ops.swiglu("swiglu", tokens=here, intermediate=width, **number),
+        product("down", width, hidden),
+        replace(sum_up, flops=2 * hidden * here, in_bytes=2 * hidden * here + copied),
+    )
+    products = (layer[1], layer[3])
+    total = replace(
+        products[0],
+        flops=sum(op.flops for op in products),
+        weight_bytes=sum(op.weight_bytes for op in products),
+        out_bytes=products[1].out_bytes + products[0].out_bytes,
+    )
+    tuned = [data.tuned is None or shape in data.tuned for shape in zip(local, width, strict=True)]
+    rows = Rows(
+        label=f"{data.hardware} {data.engine} {data.version}",
+        kind="moe layer",
+        chip=chip,
+        op=total,
+        layer=layer,
+        measured_s=table.latency.to_numpy() * 1e-3,
+        cycle_bytes=6 * hidden * width * touched + 2 * (2 * hidden + 3 * width) * pairs,
+        untuned=~np.array(tuned),
+        fitted=data.fitted,
+    )
+    beaten = rows.measured_s < roofline_s(rows.op, rows.chip)
+    rows = chosen(rows, ~beaten)
+    reasons["beats the roofline"] = beaten
+    left_out = {reason: int(mask.sum()) for reason, mask in reasons.items() if mask.any()}
+    why = ", ".join(f"{count} {reason}" for reason, count in left_out.items())
+    return replace(rows, left_out=sum(left_out.values()), reasons=why)
+
+
+@cache
+def load_summary(tokens: int, experts: int, top_k: int, ranks: int, alpha: float, remainder: str) -> tuple:
+    """Means over a benchmark's routings: pairs on the timed rank, experts used, experts used by any routing, and tiles
+    of each height.
+    """
+    loads = drawn_loads(tokens, experts, top_k, ranks, alpha, remainder)
+    any_used = experts // ranks * np.mean(np.sum([rows > 0 for rows in loads], axis=0) > 0)
+    means = [np.mean([rows.sum() for rows in loads]), np.mean([(rows > 0).sum() for rows in loads])]
+    tiles = [np.mean([np.ceil(rows / height).sum() for rows in loads]) for height in HEIGHTS]
+    return (*means, any_used, *tiles)
+
+
 def select(op: ops.Op, keep: np.ndarray) -> ops.Op:
     """The rows of `op` that `keep` names (a mask or indices)."""
 
@@ -353,9 +502,11 @@ def chosen(rows: Rows, keep: np.ndarray) -> Rows:
         rows,
         op=select(rows.op, keep),
         append=select(rows.append, keep) if rows.append else None,
+        layer=tuple(select(op, keep) for op in rows.layer),
         measured_s=rows.measured_s[keep],
         cycle_bytes=rows.cycle_bytes[keep] if np.ndim(rows.cycle_bytes) else rows.cycle_bytes,
         extra_s=rows.extra_s[keep] if np.ndim(rows.extra_s) else rows.extra_s,
+        untuned=rows.untuned[keep] if np.ndim(rows.untuned) else rows.untuned,
     )
 
 
@@ -600,6 +751,8 @@ def kernel_sets(folder: Path):
     for data in DATA_SETS:
         if data.engine == "vllm" and not data.hardware.startswith("a100"):
             yield quantize_rows(data, folder)
+    for data in MIXTURE_SETS:
+        yield mixture_rows(data, folder)
 
 
 def seen(rows: Rows) -> str:
@@ -702,6 +855,7 @@ ATTENTION_NAMES = (
     "kernel_clocks",
 )
 ATTENTION_START = dict(zip(ATTENTION_NAMES, (5.0, 4.6, 0.85, 7000.0, 13.0, 0.5, 2700.0), strict=True))
+MIXTURE_START = {"tensor_efficiency": 0.9, "overlap": 4.0, "layer_clocks": 20000.0}
 # At most three constants per further architecture; GEMM on all engines of one GPU, attention on its vLLM rows.
 REFITS = (
     ("ada", "l40s", ("tensor_efficiency", "l2_usable", "dram_efficiency"), ("mma_efficiency", "dram_efficiency")),
@@ -768,6 +922,8 @@ def fit_kernels(folder: Path):
     attention_found = fit_part("attention", AMPERE, ATTENTION_START, sets, 500)
     yield "ampere gemm", asdict(AMPERE.gemm), gemm_found
     yield "ampere attention", asdict(AMPERE.attention), attention_found
+    sets = [sampled(mixture_rows(MIXTURE_SETS[0], folder), 1500)]
+    yield "ampere moe", asdict(AMPERE.moe), fit_part("moe", AMPERE, MIXTURE_START, sets, 200)
     for name, hardware, gemm_names, attention_names in REFITS:
         committed = ARCHITECTURES[name]
         # what was not refitted is Ampere's; what the kernels are is the architecture's own

@@ -97,10 +97,13 @@ def gemm(op, chip, fit, *, narrow=None, resident=0.0, weights_resident=0.0) -> d
     widths = (a_bytes, b_bytes, c_bytes, dequant_ops, narrow.dequant_clocks if weight_only else 0.0)
     sustained_fma = fma_per_clock * _efficiency(op.dtype, weight_only, chip, fit, narrow)
     rates = (widths, chip, fit, sustained_fma, weights_resident)
-    limits = (chip.shared_bytes_per_sm, chip.registers_per_sm, chip.ctas_per_sm)
     most_splits = narrow.splits if operand_bytes < 2 else max(SPLITS)
+    tiles, splits = (WEIGHT_ONLY_TILES, WEIGHT_ONLY_SPLITS) if weight_only else (TILES[chip.architecture], SPLITS)
+    if chip.architecture == "ada" and operand_bytes < 2 and most_splits == 1:
+        tiles += LOW_TILES
+    limits = (chip.shared_bytes_per_sm, chip.registers_per_sm, chip.ctas_per_sm)
     shared_widths = (operand_bytes, b_bytes if weight_only else operand_bytes)
-    candidates = _candidates(chip.architecture, *limits, *shared_widths, most_splits)
+    candidates = _candidates(tiles, tuple(split for split in splits if split <= most_splits), *limits, *shared_widths)
     every = _parts(candidates, *(x[..., None] for x in (m, n, k, batch, resident)), *rates)
     if operand_bytes < 2:
         small = (candidates[0] < 128) | (candidates[1] < 128)
@@ -119,16 +122,11 @@ def _efficiency(dtype, weight_only, chip, fit, narrow) -> float:
 
 
 @lru_cache(maxsize=64)
-def _candidates(architecture, shared_bytes_per_sm, registers_per_sm, ctas_per_sm, a_bytes, b_bytes, most_splits):
+def _candidates(tiles, splits, shared_bytes_per_sm, registers_per_sm, ctas_per_sm, a_bytes=2, b_bytes=2) -> np.ndarray:
     """[9, tiles x splits]: rows, columns, k-step, stages, warp rows, warp columns, pair, CTAs per SM, split.
-    a_bytes, b_bytes: of an element of x and W in shared memory; b_bytes < a_bytes: the kernels of weight-only formats.
-    most_splits: CTAs that may share one tile's k range.
+    a_bytes, b_bytes: of an element of x and W in shared memory.
     """
-    weight_only = b_bytes < a_bytes
-    tiles, splits = (WEIGHT_ONLY_TILES, WEIGHT_ONLY_SPLITS) if weight_only else (TILES[architecture], SPLITS)
-    if architecture == "ada" and a_bytes < 2 and most_splits == 1:
-        tiles += LOW_TILES
-    table = np.array([(*tile, split) for tile in tiles for split in splits if split <= most_splits], dtype=float)
+    table = np.array([(*tile, split) for tile in tiles for split in splits], dtype=float)
     rows, columns, k_step, stages, warp_rows, warp_columns, warps, pair, split = table.T
     k_step = k_step * 2 / a_bytes
     shared_bytes = stages * (rows * a_bytes + columns / pair * b_bytes) * k_step + 1024  # operands, and barriers
@@ -138,8 +136,10 @@ def _candidates(architecture, shared_bytes_per_sm, registers_per_sm, ctas_per_sm
     return np.array((rows, columns, k_step, stages, warp_rows, warp_columns, pair, per_sm, split))
 
 
-def _parts(candidates, m, n, k, batch, resident, widths, chip, fit, fma_per_clock, weights_resident) -> dict:
-    """Seconds (and a few clocks) of each part for the given candidates, all broadcast; "total" is without launch."""
+def _parts(candidates, m, n, k, batch, resident, widths, chip, fit, fma_per_clock, weights_resident, turns=0.0) -> dict:
+    """Seconds (and a few clocks) of each part for the given candidates, all broadcast; "total" is without launch.
+    turns: the part of its operands' way into registers that a CTA's MMAs wait for; 0, where they run side by side.
+    """
     rows, columns, k_step, stages, warp_rows, warp_columns, pair, per_sm, split = candidates
     a_width, b_width, c_width, dequant_ops, dequant_clocks = widths
     clock, specialised = chip.clock_hz, chip.architecture in SPECIALISED and not dequant_ops
@@ -155,7 +155,8 @@ def _parts(candidates, m, n, k, batch, resident, widths, chip, fit, fma_per_cloc
     shared = (read_bytes + (0 if specialised else panel_bytes)) / chip.shared_bytes_per_clock
     port = panel_bytes / PORT_BYTES_PER_CLOCK[chip.architecture]
     dequant = columns * k_step * dequant_ops / ISSUE_PER_CLOCK  # on the CUDA cores, not hidden by the same warp's MMAs
-    busy = np.maximum(np.maximum(shared, port), mma + dequant)
+    operands = np.maximum(shared, port)
+    busy = np.maximum(operands, mma + dequant) + turns * np.minimum(operands, mma)
     # A CTA alone on its SM also waits at barriers, and for loads: stages - 1 steps are in flight (Little's law).
     load_s = chip.dram_latency_s * (1 - resident) + chip.l2_latency_s * resident
     step_clocks = 0 if specialised else fit.step_clocks + dequant_clocks

@@ -11,11 +11,14 @@ MODULES = {path.stem for path in ROOT.glob("*.py")}
 MODULES |= {f"kernels/{path.stem}" for path in (ROOT / "kernels").glob("*.py")} - {"kernels/__init__"}
 MAY_IMPORT = {
     "inputs": set(),
-    "ops": set(),
+    "experts": set(),
+    "ops": {"experts"},
     "hardware": {"inputs"},
     "runtimes": set(),
     "kernels/gemm": set(),
     "kernels/attention": set(),
+    "kernels/moe": {"experts", "kernels"},
+    "loads": set(),
     "kernels/pointwise": set(),
     "cycles": {"kernels", "ops"},
     "intervals": {"hardware"},
@@ -29,7 +32,7 @@ MAY_IMPORT = {
     "estimator": {"cycles", "hardware", "inputs", "intervals", "model", "ops", "precision"}
     | {"report", "roofline", "runtimes", "seed", "variants"},
     "visualize": {"cycles", "estimator", "inputs", "roofline"},
-    "validate": {"cycles", "estimator", "hardware", "inputs", "intervals", "kernels", "ops", "precision"}
+    "validate": {"cycles", "estimator", "hardware", "inputs", "intervals", "kernels", "loads", "ops", "precision"}
     | {"roofline", "runtimes", "visualize"},
 }
 

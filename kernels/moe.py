@@ -1,0 +1,99 @@
+"""The kernels of a mixture of experts: grouped products, routing around them, combining the results.
+
+A grouped GEMM is one launch for all experts. Each expert has its rows (tokens that chose it) padded to whole tiles, so
+a call is a batch of as many tile-high products as there are tiles, and kernels/gemm.py times it: waves over the tiles
+of all experts; every tile reads its expert's weights from the L2, the first of an expert from DRAM. The tile's height
+goes by the rows of an expert, few or many, which the library chooses: we take the fastest.
+On Ampere the MMAs of such a kernel wait for their operands: gathered rows go through index loads, and few warps share
+an SM. Sources: vLLM's and SGLang's fused_moe Triton kernel and TensorRT-LLM's CUTLASS one, whose tiles these are.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+
+from experts import expert_tiles
+from kernels.gemm import _by_cause, _candidates, _parts
+
+WIDTHS = (2, 2, 2, 0.0, 0.0)  # bytes of x, W and y, nothing to dequantise
+HEIGHTS = (8, 16, 32, 64, 128, 256)  # tile heights for which dims["tiles"] may give known counts
+# As in kernels/gemm.py: rows, columns, k-step, stages, rows and columns of a warp tile, warps, SMs of a pair.
+UNTUNED = ((16, 32, 64, 3, 16, 8, 4, 1), (64, 64, 32, 3, 32, 32, 4, 1))  # Triton's, where nobody has tuned a tile
+AMPERE_TILES = (
+    *UNTUNED,
+    (16, 64, 64, 4, 16, 16, 4, 1),
+    (32, 64, 64, 4, 32, 16, 4, 1),
+    (64, 128, 32, 4, 32, 64, 4, 1),
+    (128, 128, 32, 4, 64, 32, 8, 1),
+    (128, 256, 32, 4, 64, 64, 8, 1),
+)
+HOPPER_TILES = (
+    (16, 64, 128, 4, 16, 64, 4, 1),
+    (32, 64, 128, 3, 32, 64, 4, 1),
+    (32, 128, 64, 3, 32, 64, 4, 1),
+    (64, 64, 64, 3, 64, 64, 4, 1),
+    (64, 128, 64, 3, 64, 128, 4, 1),
+    (128, 128, 64, 3, 64, 128, 8, 1),
+    (128, 256, 64, 3, 64, 256, 8, 1),
+)
+TILES = {"ampere": AMPERE_TILES, "ada": AMPERE_TILES, "hopper": HOPPER_TILES, "blackwell": HOPPER_TILES}
+
+
+def grouped_gemm(op, chip, fit, *, resident=0.0, untuned=False) -> dict[str, np.ndarray]:
+    """Seconds by cause of one launch of `op`: m pairs of token and expert, n, k, `active` experts expected to be used;
+    the tiles follow from tokens, experts, top_k and imbalance, or are known: dims["tiles"], [..., HEIGHTS].
+
+    fit: the constants of an Architecture. resident: as in kernels/gemm.py. untuned: True where an engine has no tuned
+    tile for these experts and runs Triton's default: 16 rows if tokens <= experts, else 64.
+    """
+    names = ("m", "n", "k", "active", "tokens", "experts")
+    sizes = [np.asarray(x, dtype=float) for x in (*(op.dims[name] for name in names), resident, untuned)]
+    m, n, k, active, tokens, experts, resident, untuned = np.broadcast_arrays(*sizes)
+    limits = (chip.shared_bytes_per_sm, chip.registers_per_sm, chip.ctas_per_sm)
+    candidates = _candidates(TILES[chip.architecture], (1,), *limits)
+    counts = _tile_counts(op, candidates[0])
+    counts = np.broadcast_to(counts, m.shape + counts.shape[-1:])
+    rate = chip.fma_per_clock(op.dtype) * chip.tensor_cores_per_sm
+    gemm_fit = replace(
+        fit.gemm,
+        tensor_efficiency=fit.moe.tensor_efficiency,
+        dram_efficiency=1.0,
+        step_clocks=0.0,
+        overlap=fit.moe.overlap,
+    )
+
+    def parts(candidates, tiles, m, n, k, active, resident):
+        mean_rows = np.minimum(m / tiles, candidates[0])
+        rates = (WIDTHS, chip, gemm_fit, rate * fit.moe.tensor_efficiency, 1 - active / tiles, fit.moe.turns)
+        return _parts(candidates, mean_rows, n, k, tiles, resident, *rates)
+
+    each = (m, n, k, active, resident)
+    total_s = parts(candidates, counts, *(x[..., None] for x in each))["total"]
+    best = np.where(untuned > 0, np.where(tokens <= experts, 0, 1), np.argmin(total_s, axis=-1))
+    chosen = np.take_along_axis(counts, best[..., None], axis=-1)[..., 0]
+    ideal_s = m * n * k / (chip.sm_count * rate * chip.clock_hz)
+    return _by_cause(parts(candidates[:, best], chosen, *each), ideal_s, chip, gemm_fit)
+
+
+def _tile_counts(op, heights) -> np.ndarray:
+    """[..., candidates]: tiles of all experts together."""
+    if "tiles" in op.dims:
+        return np.asarray(op.dims["tiles"])[..., [HEIGHTS.index(int(height)) for height in heights]]
+    routing = [op.dims[name] for name in ("tokens", "experts", "top_k")]
+    by_height = {int(x): expert_tiles(*routing, int(x), op.dims["imbalance"]) for x in set(heights)}
+    return np.stack([by_height[int(height)] for height in heights], axis=-1)
+
+
+def route(op, chip, fit) -> dict[str, np.ndarray]:
+    """Seconds by cause of what routes tokens to experts: softmax, top-k, counting, sorting, aligning to tiles. Several
+    small kernels, of which only their number shows: one constant time for all.
+    """
+    dram_s = op.bytes / chip.dram_read_bytes_per_s
+    return {"dram": dram_s, "launch": fit.moe.layer_clocks / chip.clock_hz + 0.0 * dram_s}
+
+
+def combine(op, chip, fit) -> dict[str, np.ndarray]:
+    """Seconds by cause of summing each token's results, weighted: a stream. Its launch is in that of `route`."""
+    dram_s, vector_s = op.bytes / chip.dram_read_bytes_per_s, op.flops / chip.vector_flops_per_s
+    by_dram = dram_s >= vector_s
+    return {"dram": dram_s * by_dram, "vector": vector_s * (1 - by_dram), "launch": 0.0 * dram_s}

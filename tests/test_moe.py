@@ -1,0 +1,154 @@
+"""Mixtures of experts: expectations by hand, what must always hold, and accuracy guards."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import ops
+import validate
+from cycles import CAUSES, cycle_causes, cycle_s
+from experts import distinct_experts, expert_groups, expert_tiles
+from hardware import A100_80GB_SXM, AMPERE, CHIPS
+from loads import drawn_loads
+from roofline import roofline_s
+
+NUMBER = {"dtype": "bf16", "elem_bytes": 2}
+SLACK = 1 + 1e-9
+tokens = st.integers(1, 20_000)
+widths = st.integers(1, 128).map(lambda n: 64 * n)
+imbalances = st.sampled_from([0.0, 0.0, 0.3, 1.0, 1.5])
+mixtures = st.sampled_from([(8, 2), (16, 1), (64, 6), (128, 8), (512, 22), (4, 4)])
+chips = st.sampled_from(list(CHIPS.values()))
+
+
+def product(tokens, mixture, d_in, d_out, imbalance=0.0):
+    experts, top_k = mixture
+    sizes = {"experts": experts, "top_k": top_k, "d_in": d_in, "d_out": d_out}
+    return ops.grouped_linear("e", tokens=tokens, imbalance=imbalance, **sizes, **NUMBER)
+
+
+def around(tokens, mixture, hidden):
+    experts, top_k = mixture
+    routing = ops.route("r", tokens=tokens, experts=experts, top_k=top_k, **NUMBER)
+    return routing, ops.combine("c", tokens=tokens, top_k=top_k, hidden=hidden, **NUMBER)
+
+
+def test_expectations_by_hand():
+    # two of four experts: one token uses 2; a second finds each of the others with chance 1/2
+    assert distinct_experts(2, 4, 2) == 3.0
+    # loads as 1 : 1/2, one choice: 2/3 and 1/3. Two tokens: 1 - 1/9 and 1 - 4/9
+    assert distinct_experts(2, 2, 1, 1.0) == pytest.approx(8 / 9 + 5 / 9)
+    # 100 rows for each of 2 experts, all chosen: 100 / 64 tiles, and half a tile less half a row
+    assert expert_tiles(100, 2, 2, 64) == pytest.approx(2 * (100 / 64 + 63 / 128))
+    # 10 tokens, one of 8 experts each: rows of a used expert fit in one tile
+    assert expert_tiles(10, 8, 1, 128) == pytest.approx(8 * (1 - (7 / 8) ** 10))
+
+
+def test_the_busiest_experts_take_no_token_twice():
+    count, chance = expert_groups(16, 4, 2.0)
+    assert (count * chance).sum() == pytest.approx(4)
+    assert chance[0] == 1.0 and (np.diff(chance) <= 0).all()
+
+
+@given(mixtures, imbalances, st.integers(1, 5000), st.sampled_from([16, 64, 256]))
+def test_expectations_have_their_limits(mixture, imbalance, tokens, rows):
+    experts, top_k = mixture
+    used = float(distinct_experts(tokens, experts, top_k, imbalance))
+    tiles = float(expert_tiles(tokens, experts, top_k, rows, imbalance))
+    pairs = tokens * top_k
+    assert 0 < used <= min(experts, pairs) * SLACK
+    assert max(used, pairs / rows) <= tiles * SLACK and tiles <= (used + (pairs - used) / rows) * SLACK
+    assert used <= distinct_experts(tokens + 1, experts, top_k, imbalance) * SLACK
+    assert tiles <= expert_tiles(tokens + 1, experts, top_k, rows, imbalance) * SLACK
+
+
+@pytest.mark.parametrize("imbalance", [0.0, 1.0])
+@pytest.mark.parametrize("tokens", [3, 40, 2000])
+def test_expectations_against_random_routing(imbalance, tokens):
+    random = np.random.default_rng(0)
+    count, chance = expert_groups(32, 1, imbalance) if imbalance else (np.array([32.0]), np.array([1 / 32]))
+    chance = np.repeat(chance, count.astype(int))
+    rows = random.multinomial(tokens, chance / chance.sum(), size=400)
+    assert distinct_experts(tokens, 32, 1, imbalance) == pytest.approx((rows > 0).sum(1).mean(), rel=0.03)
+    assert expert_tiles(tokens, 32, 1, 16, imbalance) == pytest.approx(np.ceil(rows / 16).sum(1).mean(), rel=0.08)
+
+
+def test_more_imbalance_uses_fewer_experts():
+    used = [float(distinct_experts(64, 128, 8, imbalance)) for imbalance in (0.0, 0.5, 1.0, 2.0)]
+    assert used == sorted(used, reverse=True)
+
+
+def test_a_sweep_of_tokens_is_an_array():
+    sweep = np.array([1.0, 17.0, 4096.0])
+    for imbalance in (0.0, 1.0):
+        swept = cycle_s(product(sweep, (128, 8), 2048, 1536, imbalance), A100_80GB_SXM)
+        one = [float(cycle_s(product(int(n), (128, 8), 2048, 1536, imbalance), A100_80GB_SXM)) for n in sweep]
+        assert swept == pytest.approx(one, rel=1e-12)
+
+
+@given(tokens, mixtures, widths, widths, imbalances, chips)
+@settings(max_examples=200)
+def test_never_below_the_roofline_and_causes_add_up(tokens, mixture, d_in, d_out, imbalance, chip):
+    for op in (product(tokens, mixture, d_in, d_out, imbalance), *around(tokens, mixture, d_in)):
+        causes = cycle_causes(op, chip)
+        assert set(causes) <= set(CAUSES)
+        assert all(seconds >= -1e-15 for seconds in causes.values())
+        assert float(cycle_s(op, chip)) * SLACK >= float(roofline_s(op, chip))
+        assert sum(causes.values()) == pytest.approx(float(cycle_s(op, chip)), rel=1e-12)
+
+
+better_fields = st.sampled_from(["dram_bytes_per_s", "clock_hz", "sm_count", "l2_bytes_per_clock"])
+
+
+@given(tokens, mixtures, widths, widths, imbalances, chips, better_fields, st.floats(1.001, 4))
+@settings(max_examples=300)
+def test_a_better_chip_is_never_slower(tokens, mixture, d_in, d_out, imbalance, chip, field, factor):
+    value = getattr(chip, field) * factor
+    better = replace(chip, **{field: int(value) + 1 if field == "sm_count" else value})
+    for op in (product(tokens, mixture, d_in, d_out, imbalance), *around(tokens, mixture, d_in)):
+        assert float(cycle_s(op, better)) <= float(cycle_s(op, chip)) * SLACK
+
+
+@given(tokens, st.integers(1, 500), mixtures, widths, widths, imbalances, chips)
+@settings(max_examples=300)
+def test_more_tokens_are_never_faster(tokens, more, mixture, d_in, d_out, imbalance, chip):
+    few, many = (product(t, mixture, d_in, d_out, imbalance) for t in (tokens, tokens + more))
+    assert float(cycle_s(few, chip)) <= float(cycle_s(many, chip)) * SLACK
+
+
+def test_one_expert_is_a_dense_product_of_the_same_bytes_and_flops():
+    grouped = product(4096, (1, 1), 4096, 4096)
+    dense = ops.linear("g", tokens=4096, d_in=4096, d_out=4096, **NUMBER)
+    assert (grouped.flops, grouped.bytes) == (dense.flops, dense.bytes)
+    assert float(cycle_s(grouped, A100_80GB_SXM)) >= float(cycle_s(dense, A100_80GB_SXM))
+
+
+@pytest.mark.parametrize("remainder", ["largest", "smallest", "each rank"])
+@pytest.mark.parametrize(("count", "ranks", "alpha"), [(1, 1, 1.01), (4, 4, 1.2), (500, 8, 1.01), (3000, 1, 1.2)])
+def test_benchmarks_loads(count, ranks, alpha, remainder):
+    for rows in drawn_loads(count, 64, 8, ranks, alpha, remainder):
+        assert rows.size == 64 // ranks and (rows >= 0).all() and rows.max() <= count
+        if ranks == 1 and count > 1 and remainder != "largest":
+            assert rows.sum() == pytest.approx(8 * count, rel=0.01)
+        assert rows.sum() >= 0.9 * 8 * count / ranks  # the busiest rank
+
+
+FOLDER = validate.data_folder()
+needs_package = pytest.mark.skipif(FOLDER is None, reason=f"kernel measurements need {validate.PACKAGE}")
+
+
+@needs_package
+@pytest.mark.parametrize(
+    ("number", "median", "p90"), [(0, 0.115, 0.30), (1, 0.105, 0.28), (2, 0.10, 0.24), (3, 0.11, 0.30), (4, 0.10, 0.65)]
+)
+def test_accuracy(number, median, p90):
+    rows = validate.mixture_rows(validate.MIXTURE_SETS[number], FOLDER)
+    error = np.abs(rows.estimate_s() / rows.measured_s - 1)
+    assert np.median(error) <= median and np.quantile(error, 0.9) <= p90
+
+
+def test_constants_are_few():
+    assert len(validate.MIXTURE_START) == 3 and AMPERE.moe.turns == 1.0
