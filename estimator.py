@@ -17,9 +17,9 @@ import numpy as np
 
 from cycles import BOUNDS, CAUSES, cycle_pass
 from hardware import A100_80GB_PCIE, CHIPS, Chip, with_tensor_peak
-from inputs import MAX_SIZE, InputError, check_quantity, check_size, check_sizes, nearest, pick
+from inputs import MAX_SIZE, InputError, check_quantity, check_size, check_sizes, nearest, pick, shown
 from intervals import phase_interval, spread
-from model import ELEM_BYTES, MODELS, Model, forward, quantized_bytes
+from model import ELEM_BYTES, LLAMA3_8B, MODELS, Model, forward, quantized_bytes
 from ops import Number, Op
 from precision import ACTIVATION_FORMATS, KV_FORMATS, WEIGHT_FORMATS, Precision, on_chip, precision
 from roofline import roofline_causes
@@ -52,14 +52,14 @@ class Case:
     chunked_prefill: int | None = None  # prefill at most so many tokens in a pass; None: all at once
     speculative: int = 0  # tokens that a draft guesses per decode step; 0: none
     acceptance: float = 0.8  # probability that a guess is accepted
-    draft: str | None = None  # the model that guesses; None: guesses cost nothing (n-gram look-up)
+    draft: str | Model | None = None  # the model that guesses; None: guesses cost nothing (n-gram look-up)
     samples: int = 1  # continuations of each prompt (parallel samples, beams), sharing its KV cache
     memory_fraction: float = 0.9  # of the device memory that the engine may use
     l2_persistent: bool = False  # weights that fit in the L2 stay there between passes (what pinning would buy)
 
 
 CHOICES = {
-    "model": MODELS,
+    "model": (*MODELS, "any other of --list-models", "a config.json"),
     "hardware": CHIPS,
     "dtype": ELEM_BYTES,
     "weights": WEIGHT_FORMATS,
@@ -68,7 +68,7 @@ CHOICES = {
     "attention": ("flash", "naive"),
     "method": ("cycle", "roofline", "seed"),
     "runtime": RUNTIMES,
-    "draft": MODELS,
+    "draft": ("as --model",),
 }
 HELP = {"l2_persistent": "weights that fit in the L2 stay there between passes"}
 HELP_NONE = dict.fromkeys(("weights", "activations", "kv_cache"), "dtype") | {
@@ -184,9 +184,22 @@ class Estimate:
         return max_context(self)
 
 
+def named_model(model):
+    """The record that a name or a path stands for; a record itself as it is. Raises InputError."""
+    if not isinstance(model, str):
+        if not hasattr(model, "kv_cache_bytes"):
+            raise InputError(f"model must be a name, a path or a record, not {shown(model)}")
+        return model
+    if model in MODELS:
+        return MODELS[model]
+    import configs  # reads files: only needed beyond the models that have an entry in model.py
+
+    return configs.load(model)
+
+
 def resolve(case: Case) -> tuple[Case, Model, Chip]:
     """The case with its sizes checked, and the records that its names stand for. Raises InputError."""
-    model = case.model if isinstance(case.model, Model) else MODELS[pick("model", case.model, MODELS)]
+    model = named_model(case.model)
     chip = case.hardware
     if not isinstance(chip, Chip):
         chip = CHIPS[pick("hardware", chip, CHIPS)]
@@ -208,14 +221,20 @@ def resolve(case: Case) -> tuple[Case, Model, Chip]:
         samples=check_size("samples", case.samples, high=1024),
         memory_fraction=check_quantity("memory-fraction", case.memory_fraction, low=0.01, high=1.0),
     )
+    try:
+        np.broadcast_shapes(*(np.shape(size) for size in (case.batch, case.input_tokens, case.output_tokens)))
+    except ValueError:
+        raise InputError("batch, input-tokens and output-tokens are arrays of shapes that don't broadcast") from None
+    if not isinstance(case.l2_persistent, bool):
+        raise InputError(f"l2-persistent must be true or false, not {shown(case.l2_persistent)}")
     if case.chunked_prefill is not None:
         case = replace(case, chunked_prefill=check_size("chunked-prefill", case.chunked_prefill))
     if case.speculative and any(np.ndim(size) for size in (case.batch, case.input_tokens, case.output_tokens)):
         raise InputError("speculative takes single sizes, not arrays")
     if case.draft is not None:
-        pick("draft", case.draft, MODELS)
         if not case.speculative:
             raise InputError("--draft goes with --speculative K")
+        case = replace(case, draft=named_model(case.draft))
     return case, model, chip
 
 
@@ -292,6 +311,8 @@ def intervals(prefill: Phase, decode: Phase, tokens: Number) -> dict[str, tuple[
 
 def pass_ops(case: Case, model: Model, chip: Chip, batch: Number, q_len: Number, kv_len: Number) -> list[Op]:
     """The kernels of one pass of the case."""
+    if not isinstance(model, Model):
+        return traced_ops(case, model, batch, q_len, kv_len)
     return forward(
         model,
         batch=batch,
@@ -303,14 +324,28 @@ def pass_ops(case: Case, model: Model, chip: Chip, batch: Number, q_len: Number,
     )
 
 
-def timed_pass(case: Case, model: Model, chip: Chip, batch: Number, q_len: Number, kv_len: Number, *, decode: bool):
+def traced_ops(case: Case, model, batch: Number, q_len: Number, kv_len: Number) -> list[Op]:
+    """The kernels of one pass of a model that is known by its trace. Raises InputError for what a trace can't vary."""
+    import traced
+
+    if case.attention != "flash" or case.method == "seed":
+        raise InputError(f"{model.name} is traced from its code: flash attention only, and not by method seed")
+    if any((case.weights, case.activations, case.kv_cache)):
+        raise InputError(f"{model.name} is traced from its code, in 16 bits: --weights and the like need another model")
+    return traced.forward(model.trace, batch=batch, q_len=q_len, kv_len=kv_len, dtype=case.dtype)
+
+
+def timed_pass(case: Case, model, chip: Chip, batch: Number, q_len: Number, kv_len: Number, *, decode: bool):
     """The kernels of one pass, a decode step or a prefill, each with its seconds by cause and the ends of its
     interval over its time: [(op, causes, bounds), ...]. By method cycle the last one is the host.
     """
     ops = pass_ops(case, model, chip, batch, q_len, kv_len)
     if case.method == "roofline":
         return [(op, roofline_causes(op, chip), (0, 0)) for op in ops]
-    timed = cycle_pass(ops, chip, case.runtime, batch=batch, decode=decode, l2_persistent=case.l2_persistent)
+    runtime = case.runtime
+    if case.chunked_prefill is not None:  # its floor was measured for a prompt, not for each chunk of one
+        runtime = replace(runtime, prefill_floor_s=0.0)
+    timed = cycle_pass(ops, chip, runtime, batch=batch, decode=decode, l2_persistent=case.l2_persistent)
     return [(op, causes, spread(op, chip)) for op, causes in timed]
 
 
@@ -426,7 +461,7 @@ def speculative_phase(case: Case, model: Model, chip: Chip) -> Phase:
 
     kernels = phase(model, guesses + 1, 1)
     if case.draft:
-        drafted = phase(MODELS[case.draft], 1, guesses)
+        drafted = phase(case.draft, 1, guesses)
         kernels += tuple(replace(kernel, name=f"draft {kernel.name}") for kernel in drafted)
     return Phase(steps=int(contexts.size), kernels=kernels)
 
@@ -449,6 +484,23 @@ def seed_phases(case: Case, model: Model) -> tuple[Phase, Phase]:
         raise InputError("method seed takes single sizes, not arrays")
     if case.attention != "flash":
         raise InputError("method seed knows flash attention only")
+    if not isinstance(model, Model):
+        raise InputError(f"method seed needs an explicit graph, and {model.name} is traced from its code")
+    fixed = (
+        "dtype",
+        "weights",
+        "activations",
+        "kv_cache",
+        "prefix_tokens",
+        "chunked_prefill",
+        "speculative",
+        "samples",
+    )
+    for field in fields(Case):
+        if field.name in (*fixed, "l2_persistent") and getattr(case, field.name) != field.default:
+            raise InputError(
+                f"method seed knows no {field.name.replace('_', '-')}: leave it out, or take another method"
+            )
     if case.hardware not in (A100_80GB_PCIE.name, A100_80GB_PCIE):
         raise InputError(
             f"method seed is about the {A100_80GB_PCIE.name} as it is; of it only --peak-tflops can change"
@@ -468,31 +520,48 @@ def memory(case: Case, model: Model, chip: Chip) -> Memory:
     the largest inputs and outputs of any one prefill kernel. The last two grow linearly with batch, so the largest
     batch that fits is a division. A draft model's weights and KV cache count too; samples share their prompt's cache.
     """
-    models = [model, MODELS[case.draft]] if case.draft else [model]
+    models = [model, case.draft] if case.draft else [model]
     weights_bytes = sum(each.parameters for each in models) * ELEM_BYTES[case.dtype]
-    kv_per_token = sum(each.kv_bytes_per_token(case.dtype) for each in models)
+    tokens = case.input_tokens + case.samples * case.output_tokens
+    kv_per_sequence = sum(each.kv_cache_bytes(case.dtype, tokens) for each in models)
     formats, _ = case_precision(case, chip)
-    if formats is not None:  # the draft stays 16-bit
+    if formats is not None and isinstance(model, Model):  # the draft stays 16-bit
         own = (model.parameters * ELEM_BYTES[case.dtype], model.kv_bytes_per_token(case.dtype))
         quantized = quantized_bytes(model, formats, own[0], ELEM_BYTES[case.dtype])
-        weights_bytes, kv_per_token = weights_bytes - own[0] + quantized[0], kv_per_token - own[1] + quantized[1]
-    kv_per_sequence = kv_per_token * (case.input_tokens + case.samples * case.output_tokens)
-    one_sequence = pass_ops(case, model, chip, 1, case.input_tokens, case.input_tokens)
-    widest = one_sequence[0].activation_bytes
-    for op in one_sequence[1:]:
-        widest = np.maximum(widest, op.activation_bytes)
-    residual_bytes = model.hidden * ELEM_BYTES[case.dtype] * case.input_tokens
-    activation_per_sequence = residual_bytes + (int(widest) if np.ndim(widest) == 0 else widest)
+        weights_bytes, kv_per_sequence = (
+            weights_bytes - own[0] + quantized[0],
+            kv_per_sequence + (quantized[1] - own[1]) * tokens,
+        )
     room = max(0, chip.dram_bytes - weights_bytes)
     usable = max(0, int(case.memory_fraction * chip.dram_bytes) - weights_bytes)
+    elem_bytes = ELEM_BYTES[case.dtype]
+    if case.chunked_prefill is None:
+        new = case.input_tokens - case.prefix_tokens
+        activation_per_sequence = pass_activation_bytes(case, model, chip, 1, new, case.input_tokens, elem_bytes)
+        activation_bytes, per_sequence = activation_per_sequence * case.batch, kv_per_sequence + activation_per_sequence
+    else:  # a pass holds a chunk, however many sequences there are
+        passes = prefill_passes(case.batch, case.input_tokens, case.prefix_tokens, case.chunked_prefill)
+        largest = max(passes, key=lambda each: each.batch * each.q_len)
+        sizes = (largest.batch, largest.q_len, passes[-1].kv_len)
+        activation_bytes, per_sequence = pass_activation_bytes(case, model, chip, *sizes, elem_bytes), kv_per_sequence
+        room, usable = max(0, room - activation_bytes), max(0, usable - activation_bytes)
     return Memory(
         weights_bytes=weights_bytes,
         kv_cache_bytes=kv_per_sequence * case.batch,
-        activation_bytes=activation_per_sequence * case.batch,
+        activation_bytes=activation_bytes,
         capacity_bytes=chip.dram_bytes,
-        max_batch=room // (kv_per_sequence + activation_per_sequence),
-        concurrent=usable // (kv_per_sequence + activation_per_sequence),
+        max_batch=room // per_sequence,
+        concurrent=usable // per_sequence,
     )
+
+
+def pass_activation_bytes(case: Case, model, chip: Chip, batch, q_len, kv_len, elem_bytes: int) -> Number:
+    """The residual stream of one pass, and the largest inputs and outputs of any of its kernels."""
+    ops = pass_ops(case, model, chip, batch, q_len, kv_len)
+    widest = ops[0].activation_bytes
+    for op in ops[1:]:
+        widest = np.maximum(widest, op.activation_bytes)
+    return model.hidden * elem_bytes * batch * q_len + (int(widest) if np.ndim(widest) == 0 else widest)
 
 
 def max_context(est: Estimate) -> int:
@@ -574,10 +643,11 @@ def number(name: str, text: str) -> int | float:
 
 def with_overrides(case: Case, assignments: list[str]) -> tuple[Case, dict[str, str]]:
     """The case with each "hardware.FIELD=VALUE" or "model.FIELD=VALUE" applied, and those by name."""
-    records = {
-        "hardware": CHIPS[pick("hardware", case.hardware, CHIPS)],
-        "model": MODELS[pick("model", case.model, MODELS)],
-    }
+    records = {"hardware": CHIPS[pick("hardware", case.hardware, CHIPS)], "model": LLAMA3_8B}
+    if any(assignment.startswith("model.") for assignment in assignments):
+        records["model"] = named_model(case.model)
+        if not isinstance(records["model"], Model):
+            raise InputError(f"{case.model} is traced from its code: edit its config.json instead of --set model.FIELD")
     known = {f"{part}.{field.name}": field.type for part, record in records.items() for field in fields(record)}
     changes: dict[str, dict] = {"hardware": {}, "model": {}}
     overrides = {}
@@ -623,7 +693,9 @@ def run(argv: list[str]) -> str:
 
     args, case, overrides = parse(argv, "estimator.py", __doc__, extra)
     if args.list_models:
-        return report.models_text(MODELS.values())
+        import configs
+
+        return report.models_text(configs.listing())
     if args.list_hardware:
         return report.hardware_text(CHIPS.values())
     est = estimate(case)

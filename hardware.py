@@ -456,7 +456,7 @@ H200_SXM = replace(
     H100_SXM,
     name="h200-sxm",
     title="NVIDIA H200 141GB SXM5",
-    dram_bytes=141 * 10**9,  # 6 HBM3e stacks; "141GB" in NVIDIA's H200 data sheet
+    dram_bytes=143_771 * MIB,  # as nvidia-smi shows it; data sheet: 141 GB of HBM3e
     dram_bytes_per_s=4800 * GB,  # NVIDIA H200 data sheet, "4.8TB/s"
     dram_read_share=1942 / 2039,  # as the H100's; [GPU-BENCHES]' 3,888 GB/s did not saturate it
 )
@@ -472,7 +472,7 @@ L40S = Chip(
     int8_fma_per_clock=256,  # twice fp16; data sheet: 733
     fp8_fma_per_clock=256,  # twice fp16; data sheet: 733
     fp32_cores_per_sm=128,  # [ADA-WP]
-    dram_bytes=48 * GIB,  # GDDR6; data sheet: 48 GB
+    dram_bytes=46_068 * MIB,  # as nvidia-smi shows it, with ECC; data sheet: 48 GB of GDDR6
     dram_bytes_per_s=864 * GB,  # NVIDIA L40S data sheet
     dram_read_share=844 / 864,  # measured on an L40 [GPU-BENCHES, gpu-stream]
     dram_latency_s=632 / (2490 * MHZ),  # 254 ns, pointer chase on an L40 [GPU-BENCHES, gpu-latency]
@@ -500,7 +500,7 @@ B200_SXM = Chip(
     fp8_fma_per_clock=2048,  # data sheet: 4.5 dense
     fp4_fma_per_clock=4096,  # data sheet: 9 dense
     fp32_cores_per_sm=128,  # 75 TFLOP/s in the data sheet
-    dram_bytes=180 * 10**9,  # 8 HBM3e stacks; data sheet: 180 GB usable
+    dram_bytes=183_359 * MIB,  # as nvidia-smi shows it; data sheet: 180 GB of HBM3e
     dram_bytes_per_s=7700 * GB,  # NVIDIA HGX B200 data sheet, "7.7TB/s" a GPU
     dram_read_share=0.95,  # not measured; as the H100's
     dram_latency_s=650 / (1755 * MHZ),  # not published; taken as the H100's

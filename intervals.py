@@ -9,8 +9,8 @@ import numpy as np
 
 from hardware import CHIPS
 
-# Ratios measured / estimated, 5th and 95th percentile: fitted on what the constants' fit never saw, by
-# python validate.py --fit (A100 rows of TensorRT-LLM and SGLang, H100 rows of all engines; pointwise: see there).
+# Ratios measured / estimated, 5th and 95th percentile of residuals, read off rows that validate.py judges: A100 rows
+# of TensorRT-LLM and SGLang, H100 rows of all engines, validation/pointwise.csv. Its last line says what they cover.
 SPREADS = {
     "gemm": (0.83, 1.20),
     "gemm, m <= 16": (0.88, 1.26),

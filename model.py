@@ -40,9 +40,13 @@ class Model:
     intermediate: int
     vocab: int
     max_positions: int  # context length it was trained for
+    tied_embeddings: bool = False  # the LM head is the embedding table
+    family: str = "llama"
 
     def __post_init__(self):
         for field in fields(self):
+            if field.type is bool and not isinstance(getattr(self, field.name), bool):
+                raise InputError(f"model.{field.name} must be true or false, not {getattr(self, field.name)!r}")
             if field.type is int:
                 check_size(f"model.{field.name}", getattr(self, field.name))
         if self.heads % self.kv_heads:
@@ -62,11 +66,16 @@ class Model:
 
     @property
     def parameters(self) -> int:
-        """Embedding and LM head (untied), the layers, the final norm.
+        """Embedding and LM head (once, if tied), the layers, the final norm.
         >>> LLAMA3_8B.parameters
         8030261248
         """
-        return 2 * self.vocab * self.hidden + self.layers * self.layer_parameters + self.hidden
+        tables = 1 if self.tied_embeddings else 2
+        return tables * self.vocab * self.hidden + self.layers * self.layer_parameters + self.hidden
+
+    def kv_cache_bytes(self, dtype: str, tokens: Number) -> Number:
+        """The KV cache of one sequence of `tokens`."""
+        return self.kv_bytes_per_token(dtype) * tokens
 
     def kv_bytes_per_token(self, dtype: str) -> int:
         """K and V of one token over all layers.

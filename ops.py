@@ -8,6 +8,7 @@ least: every operand once per launch.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 from numpy import ndarray
 
 from experts import distinct_experts
@@ -165,15 +166,27 @@ def combine(name: str, *, tokens: Number, top_k: int, hidden: int, dtype: str, e
     )
 
 
-def visible_keys(q_len: Number, kv_len: Number) -> Number:
-    """Sum over the q queries of the keys each sees under a causal mask; query i (from 0) of q sees kv-q+i+1.
-    = q*(kv-q) + q*(q+1)/2. Exact in integers: q*(q+1) is even.
+def visible_keys(q_len: Number, kv_len: Number, window: int | None = None) -> Number:
+    """Sum over the q queries of the keys each sees under a causal mask; query i (from 0) of q sees kv-q+i+1, or the
+    last `window` of them. = q*(kv-q) + q*(q+1)/2, less what the window cuts. Exact in integers: q*(q+1) is even.
     >>> visible_keys(4, 4)  # 1 + 2 + 3 + 4
     10
     >>> visible_keys(1, 4096)
     4096
+    >>> visible_keys(4, 4, window=2)  # 1 + 2 + 2 + 2
+    7
     """
-    return q_len * (kv_len - q_len) + q_len * (q_len + 1) // 2
+    every = q_len * (kv_len - q_len) + q_len * (q_len + 1) // 2
+    if window is None:
+        return every
+    last, before = kv_len - window, kv_len - q_len - window  # keys that the last query misses, and one before all
+    last, before = last * (last > 0), before * (before > 0)
+    return every - (last * (last + 1) // 2 - before * (before + 1) // 2)
+
+
+def smaller(a: Number, b: Number) -> Number:
+    """The smaller of the two, element by element; an int where both are."""
+    return min(a, b) if np.ndim(a) == np.ndim(b) == 0 else np.minimum(a, b)
 
 
 def attention(
@@ -189,11 +202,13 @@ def attention(
     elem_bytes: int,
     count: int = 1,
     kv_elem_bytes: float | None = None,
+    window: int | None = None,
 ) -> Op:
     """Causal flash attention: o[b, q, h, d] = softmax(Q K^T / sqrt(d)) V, scores never leave the SM.
     flops = 2 matmuls * 2 * d * (batch * heads * visible keys); K and V are read once per KV head (GQA).
     The softmax runs on the CUDA cores beside the MMAs and is not in `flops`.
     kv_elem_bytes: of an element of the cache with its scales, if not elem_bytes; the MMAs stay in `dtype`.
+    window: a sliding layer's queries see no more than so many keys, and older ones are not read.
     Source: FlashAttention-2, arXiv:2307.08691, section 3; FLOPs equal torch's two bmm, less the masked half.
     >>> attention("a", batch=1, q_len=1, kv_len=10, heads=4, kv_heads=1, head_dim=2,
     ...     dtype="fp16", elem_bytes=2).flops  # 4 * 2 * 4 heads * 10 keys
@@ -201,26 +216,29 @@ def attention(
     """
     q_elems = heads * head_dim * batch * q_len
     kv_elem_bytes = kv_elem_bytes or elem_bytes
+    keys = kv_len if window is None else smaller(kv_len, window + q_len - 1)
+    one_query = np.ndim(q_len) == 0 and q_len == 1
     return Op(
         name=name,
         kind="attention",
         unit="tensor",
         dtype=dtype,
-        flops=4 * heads * head_dim * batch * visible_keys(q_len, kv_len),
-        kv_bytes=2 * kv_heads * head_dim * kv_elem_bytes * batch * kv_len,
+        flops=4 * heads * head_dim * batch * visible_keys(q_len, kv_len, window),
+        kv_bytes=2 * kv_heads * head_dim * kv_elem_bytes * batch * keys,
         in_bytes=elem_bytes * q_elems,
         out_bytes=elem_bytes * q_elems,
         count=count,
         dims={
             "batch": batch,
             "q_len": q_len,
-            "kv_len": kv_len,
+            "kv_len": keys if one_query else kv_len,
             "heads": heads,
             "kv_heads": kv_heads,
             "head_dim": head_dim,
             "kv_elem_bytes": kv_elem_bytes,
             "io_elem_bytes": elem_bytes,
-        },
+        }
+        | ({} if window is None else {"window": window}),
     )
 
 

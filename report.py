@@ -199,9 +199,13 @@ def _memory(est) -> list[str]:
         f"memory: weights {memory.weights_bytes / GIB:.2f} GiB"
         f" + KV cache {memory.kv_cache_bytes / GIB:.2f} GiB"
         f" + activations {memory.activation_bytes / GIB:.2f} GiB = {_memory_sum(memory)}",
-        f"largest batch that fits: {memory.max_batch:,}; longest context at this batch: {est.max_context:,} tokens",
+        f"largest batch that fits: {memory.max_batch:,}; longest context at this batch: {_context(est)}",
         *_queue(est),
     ]
+
+
+def _context(est) -> str:
+    return f"{est.max_context:,} tokens" if est.max_context else "none with this many output tokens"
 
 
 def _queue(est) -> list[str]:
@@ -215,7 +219,8 @@ def _queue(est) -> list[str]:
     waves = -(-case.batch // memory.concurrent)
     return [
         f"QUEUE: the engine may use {share}, where {memory.concurrent:,} of {case.batch:,} sequences run at once: "
-        f"{waves:,} waves, about {seconds(est.batch_latency_s)} until the last is done"
+        f"{waves:,} waves, about {seconds(est.batch_latency_s)} until the last is done, which is "
+        f"{case.batch * case.samples * case.output_tokens / est.batch_latency_s:,.1f} token/s"
     ]
 
 
@@ -231,7 +236,7 @@ def assumptions(case) -> list[str]:
         )
     if case.speculative:
         yielded = expected_tokens(case.speculative, case.acceptance)
-        cost = f"{case.draft} decodes them" if case.draft else "they cost nothing"
+        cost = f"{case.draft.name} decodes them" if case.draft else "they cost nothing"
         lines.append(
             f"each of {case.speculative} guesses is accepted with probability {case.acceptance:g} (so {yielded:.2f} "
             f"tokens a step); {cost}; all sequences advance alike"
@@ -289,13 +294,14 @@ def as_json(est, overrides: dict[str, str], bound) -> str:
     memory_fields = ("weights_bytes", "kv_cache_bytes", "activation_bytes", "total_bytes")
     memory_fields += ("capacity_bytes", "fits", "max_batch", "concurrent")
     sizes = ("batch", "input_tokens", "output_tokens", "prefix_tokens", "chunked_prefill", "speculative")
-    sizes += ("acceptance", "draft", "samples", "memory_fraction", "dtype", "weights", "activations", "kv_cache")
+    sizes += ("acceptance", "samples", "memory_fraction", "dtype", "weights", "activations", "kv_cache")
     sizes += ("attention", "method", "peak_tflops", "l2_persistent")
     return json.dumps(
         {
             "model": est.model.name,
             "hardware": est.chip.name,
             **{name: getattr(case, name) for name in sizes},
+            "draft": case.draft.name if case.draft else None,
             "runtime": case.runtime.name,
             "precision": precision(),
             "overrides": overrides,
@@ -332,12 +338,14 @@ def waterfall_json(rows: list[dict]) -> str:
     return json.dumps({"waterfall": rows}, allow_nan=False)
 
 
-def models_text(models) -> str:
+def models_text(models: list[tuple]) -> str:
     rows = [
-        (m.name, m.title, f"{m.parameters / 1e9:.2f} B", f"{m.kv_bytes_per_token('fp16') / 1024:.0f} KiB")
-        for m in models
+        (name, title, family, f"{total / 1e9:,.2f} B", f"{active / 1e9:,.2f} B", f"{kv / 1024:,.1f} KiB")
+        for name, title, family, total, active, kv in models
     ]
-    return tabulate(rows, ("name", "model", "parameters", "KV per token, fp16"), tablefmt="simple")
+    headers = ("name", "model", "family", "parameters", "active", "KV per token, fp16")
+    align = ("left", "left", "left", "right", "right", "right")
+    return tabulate(rows, headers, tablefmt="simple", disable_numparse=True, colalign=align)
 
 
 def hardware_text(chips) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from inputs import InputError
-from ops import Number, Op, attention, distinct_experts, kv_write
+from ops import Number, Op, attention, distinct_experts, kv_write, smaller
 
 CACHE = Path(__file__).resolve().parent / ".traces"
 VERSION = 1  # of what is cached; raise it when the recorder changes
@@ -44,6 +44,36 @@ class Trace:
     prefill: tuple[Kernel, ...]
     decode: tuple[Kernel, ...]
     kv_bytes_per_token: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class TracedModel:
+    """A model known by its trace: what the estimator asks of one."""
+
+    name: str
+    title: str
+    family: str
+    hidden: int
+    max_positions: int
+    trace: Trace
+
+    @property
+    def parameters(self) -> int:
+        return self.trace.parameters
+
+    def kv_bytes_per_token(self, dtype: str) -> int:
+        """K and V of one token over all layers, 2 bytes an element in either dtype."""
+        return self.kv_cache_bytes(dtype, 1)
+
+    def kv_cache_bytes(self, dtype: str, tokens: Number) -> Number:
+        """The caches of one sequence of `tokens`; a sliding layer's holds its window at most."""
+        total = 0
+        for kernel in self.trace.decode:
+            if kernel.kind == "attention":
+                size = {name: int(values[0]) for name, values in kernel.numbers.items() if name not in COUNTS}
+                held = smaller(tokens, size["window"]) if size["window"] else tokens
+                total = total + 2 * kernel.count * size["kv_heads"] * (size["head_dim"] + size["v_head_dim"]) * held
+        return total
 
 
 def terms(batch: Number, length: Number, *, decode: bool) -> list[Number]:
@@ -77,7 +107,7 @@ def _op(kernel: Kernel, basis: list[Number], tokens: Number, dtype: str) -> Op:
     if kernel.experts:
         top_k = max(kernel.numbers["m"])  # rows per token
         active = distinct_experts(tokens, kernel.experts, top_k)
-        dims |= {"experts": kernel.experts, "active": active}
+        dims |= {"experts": kernel.experts, "active": active, "tokens": tokens, "top_k": top_k, "imbalance": 0.0}
         counts["weight_bytes"] = counts["weight_bytes"] * active / kernel.experts
     return Op(
         name=kernel.name, kind=kernel.kind, unit=kernel.unit, dtype=dtype, count=kernel.count, dims=dims, **counts
@@ -89,9 +119,12 @@ def _attention(kernel: Kernel, batch: Number, q_len: Number, kv_len: Number, dty
     shape = {name: int(kernel.numbers[name][0]) for name in ("heads", "kv_heads", "head_dim")}
     number = {"dtype": dtype, "elem_bytes": 2, "count": kernel.count}
     written = {name: shape[name] for name in ("kv_heads", "head_dim")}
+    window = int(kernel.numbers["window"][0]) or None
     return [
         kv_write(f"{kernel.name}.kv_write", tokens=batch * q_len, **written, **number),
-        attention(f"{kernel.name}.attention", batch=batch, q_len=q_len, kv_len=kv_len, **shape, **number),
+        attention(
+            f"{kernel.name}.attention", batch=batch, q_len=q_len, kv_len=kv_len, window=window, **shape, **number
+        ),
     ]
 
 

@@ -585,7 +585,7 @@ def read_measured(path: Path) -> tuple[list[dict], list[str]]:
     """
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, strict=True)
+            reader = csv.DictReader(file)
             header = reader.fieldnames or []
             kernels, metrics = "measured_us" in header, "measured" in header
             if not (kernels or metrics):
@@ -1046,9 +1046,10 @@ def plot(folder: Path, path: Path) -> str:
             continue
         engine = rows.label.split()[1]
         column = kinds.index(rows.kind)
-        rows = sampled(rows, 4000)
+        median = errors(rows.estimate_s(), rows.measured_s)[0]
+        rows = sampled(rows, 4000)  # to draw
         estimated, measured = rows.estimate_s() * 1e6, rows.measured_s * 1e6
-        label = f"{engine}{' (fitted on)' if rows.fitted else ''}: {errors(estimated, measured)[0]} % median"
+        label = f"{engine}{' (fitted on)' if rows.fitted else ''}: {median} % median"
         style = {"s": 3, "alpha": 0.35, "color": colours[engine], "linewidths": 0, "rasterized": True}
         axes[0, column].scatter(measured, estimated, label=label, **style)
         axes[1, column].scatter(measured, 100 * (estimated / measured - 1), **style)
@@ -1081,7 +1082,7 @@ def report_measured(path: Path, as_json: bool) -> str:
     if as_json:
         return json.dumps({"rows": rows, "skipped": len(skipped)}, allow_nan=False)
     if not rows:
-        return f"{path}: no usable row, {len(skipped)} skipped"
+        raise InputError(f"{path} has no usable row; {len(skipped)} skipped")
     groups: dict[tuple[str, str], list[dict]] = {}
     for row in rows:
         what = row["kind"] if row.get("measured_us") else f"{row.get('runtime') or 'vllm'} {row['metric']}"
@@ -1110,6 +1111,12 @@ def run(argv: list[str]) -> str:
     args = parser.parse_args(argv)
     if args.json and not args.measured:
         raise InputError("--json goes with --measured")
+    if bool(args.measured) + bool(args.fit) + bool(args.plot) > 1:
+        raise InputError("--measured, --fit and --plot go one at a time")
+    if args.plot:
+        from visualize import picture_path
+
+        picture_path(args.plot)
     if args.measured:
         return report_measured(Path(args.measured), args.json)
     folder = data_folder()

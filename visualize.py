@@ -14,8 +14,9 @@ import numpy as np
 from adjustText import adjust_text
 
 from cycles import BOUNDS
-from estimator import Estimate, Phase, estimate, guarded, parse
+from estimator import Estimate, Phase, estimate, guarded, parse, seed_machine
 from inputs import InputError
+from report import seconds
 from roofline import ridge_point_flops_per_byte
 
 # Okabe and Ito's colours, told apart with any colour vision (jfly.uni-koeln.de/color, 2008)
@@ -79,7 +80,7 @@ def neighbours(kernels: list[Point]) -> list[list[Point]]:
     groups: list[list[Point]] = []
     for point in sorted(kernels, key=lambda p: (p.colour, p.x)):
         last = groups[-1][-1] if groups else None
-        close = last and max(point.x / last.x, point.y / last.y, last.y / point.y) < 1.35
+        close = last and max(point.x / last.x, point.y / last.y, last.y / point.y) < 1.6
         if close and point.colour == last.colour:
             groups[-1].append(point)
         else:
@@ -109,17 +110,15 @@ def draw(est: Estimate) -> plt.Figure:
         loc="left",
         fontsize=12,
     )
-    for colour, phase, name, scale, unit in (
-        (PREFILL_COLOUR, est.prefill, "prefill: TTFT", 1e3, "ms"),
-        (DECODE_COLOUR, est.decode, "decode: TPOT", 1e3, "ms"),
+    for colour, phase, name, value_s in (
+        (PREFILL_COLOUR, est.prefill, "prefill: TTFT", est.ttft_s),
+        (DECODE_COLOUR, est.decode, "decode: TPOT", est.tpot_s),
     ):
         if phase.steps:
-            value = phase.total("time_s") / phase.steps * scale
-            axes.scatter([], [], s=150, color=colour, alpha=0.7, label=f"{name} {value:.4g} {unit}")
+            axes.scatter([], [], s=150, color=colour, alpha=0.7, label=f"{name} {seconds(value_s)}")
     title = f"marker area: share of the phase's time\n(kernels under {LABEL_SHARE:.0%} unlabelled)"
+    roofs(axes, est, ridge, x_low, x_high)
     axes.legend(loc="upper left", title=title, alignment="left")
-
-    fixed = roofs(axes, est, ridge, x_low, x_high)
     for p in kernels:
         axes.scatter(p.x, p.y, s=p.area, color=p.colour, alpha=0.55, ec="white", zorder=3)
     groups = neighbours([p for p in kernels if p.share >= LABEL_SHARE])
@@ -143,9 +142,9 @@ def draw(est: Estimate) -> plt.Figure:
         rims[:, 1],
         target_x=[group[0].x for group in groups],
         target_y=[group[0].y for group in groups],
-        objects=fixed,
         ax=axes,
-        expand=(1.1, 1.15),
+        expand=(1.15, 1.3),
+        time_lim=3,
         ensure_inside_axes=True,
         arrowprops={"arrowstyle": "-", "color": "#888888", "lw": 0.7},
     )
@@ -161,48 +160,31 @@ def rim(axes: plt.Axes, point: Point) -> np.ndarray:
     return axes.transData.inverted().transform(axes.transData.transform((point.x, point.y)) + circle)
 
 
-def roofs(axes: plt.Axes, est: Estimate, ridge: float, x_low: float, x_high: float) -> list[plt.Text]:
-    """The ceilings and the ridge point with their values; returns the texts, for labels to keep clear of."""
-    chip, dtype = est.chip, est.precision.mma_dtype if est.precision else est.case.dtype
-    peak, bandwidth, vector_peak = (
-        chip.tensor_flops_per_s(dtype),
-        chip.dram_bytes_per_s,
-        chip.vector_flops_per_s,
-    )
+def roofs(axes: plt.Axes, est: Estimate, ridge: float, x_low: float, x_high: float) -> None:
+    """The ceilings, their values in the margin beside them, the slope in the legend, and the ridge point."""
+    chip, dtype = est.chip, est.case.dtype
+    peak, bandwidth, vector_peak = chip.tensor_flops_per_s(dtype), chip.dram_bytes_per_s, chip.vector_flops_per_s
+    if est.case.method == "seed":  # on its own constants
+        machine = seed_machine(est.case)
+        peak, vector_peak, bandwidth = machine.peak_flops_per_s, machine.vector_flops_per_s, machine.dram_bytes_per_s
     line = {"color": ROOF_COLOUR, "zorder": 1}
-    axes.plot([x_low, ridge, x_high], [x_low * bandwidth, peak, peak], lw=2, **line)
+    slope = f"DRAM: {bandwidth / 1e9:,.0f} GB/s (the slope)"
+    axes.plot([x_low, ridge, x_high], [x_low * bandwidth, peak, peak], lw=2, label=slope, **line)
     axes.plot([vector_peak / bandwidth, x_high], [vector_peak] * 2, lw=1, ls="--", **line)
     axes.axvline(ridge, lw=0.8, ls=":", **line)
-    text = {"color": ROOF_COLOUR, "va": "bottom"}
-    slope = axes.transData.transform([(1, bandwidth), (10, 10 * bandwidth)])
-    angle = np.degrees(np.arctan2(*(slope[1] - slope[0])[::-1]))
-    slope_x = np.sqrt(ridge * vector_peak / bandwidth)  # between the CUDA cores' ceiling and the ridge
-    y_low = axes.get_ylim()[0]
-    return [
-        axes.text(x_high / 1.1, peak * 1.8, f"tensor cores, {dtype}: {peak / 1e12:.1f} TFLOP/s", ha="right", **text),
-        axes.text(
-            x_high / 1.1,
-            vector_peak * 1.1,
-            f"CUDA cores, FP32: {vector_peak / 1e12:.1f} TFLOP/s",
-            ha="right",
-            **text,
-        ),
-        axes.text(
-            ridge * 1.08,
-            y_low * 1.4,
-            f"ridge point: {ridge:.0f} FLOP/B\nleft of it DRAM binds,\nright of it the tensor cores",
-            **text,
-        ),
-        axes.text(
-            slope_x,
-            slope_x * bandwidth * 1.6,
-            f"DRAM: {bandwidth / 1e9:,.0f} GB/s",
-            rotation=angle,
-            rotation_mode="anchor",
-            ha="center",
-            **text,
-        ),
-    ]
+    beside = {"xycoords": ("axes fraction", "data"), "va": "center", "color": ROOF_COLOUR, "annotation_clip": False}
+    axes.annotate(f"tensor cores,\n{dtype}:\n{peak / 1e12:.1f} TFLOP/s", (1.01, peak), **beside)
+    axes.annotate(f"CUDA cores,\nFP32:\n{vector_peak / 1e12:.1f} TFLOP/s", (1.01, vector_peak), **beside)
+    below = {"xycoords": ("data", "axes fraction"), "va": "top", "ha": "center", "color": ROOF_COLOUR}
+    axes.annotate(f"ridge point: {ridge:.0f} FLOP/B", (ridge, -0.055), annotation_clip=False, **below)
+
+
+def picture_path(text: str) -> Path:
+    """The path of a picture; raises InputError for a suffix that is not one."""
+    path = Path(text)
+    if path.suffix.lower() not in SUFFIXES:
+        raise InputError(f"a picture must end in {' or '.join(SUFFIXES)}, not {text!r}")
+    return path
 
 
 def save(figure: plt.Figure, path: Path) -> None:
@@ -226,9 +208,7 @@ def run(argv: list[str]) -> str:
         parser.add_argument("--output", default="roofline.png", help="PNG or SVG by suffix (default: %(default)s)")
 
     args, case, _ = parse(argv, "visualize.py", __doc__, extra)
-    path = Path(args.output)
-    if path.suffix.lower() not in SUFFIXES:
-        raise InputError(f"--output must end in {' or '.join(SUFFIXES)}, not {args.output!r}")
+    path = picture_path(args.output)
     est = estimate(case)
     save(draw(est), path)
     return f"{path}: {finding(est)}"

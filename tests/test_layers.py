@@ -26,12 +26,14 @@ MAY_IMPORT = {
     "model": {"inputs", "ops", "precision"},
     "roofline": set(),
     "traced": {"inputs", "ops"},
+    "configs": {"inputs", "model", "traced"},
     "variants": {"inputs", "ops"},
     "report": {"cycles", "intervals", "variants"},
     "seed": {"model", "ops", "roofline"},
     "estimator": {"cycles", "hardware", "inputs", "intervals", "model", "ops", "precision"}
-    | {"report", "roofline", "runtimes", "seed", "variants"},
-    "visualize": {"cycles", "estimator", "inputs", "roofline"},
+    | {"report", "roofline", "runtimes", "seed", "variants"}
+    | {"configs", "traced"},
+    "visualize": {"cycles", "estimator", "inputs", "report", "roofline"},
     "validate": {"cycles", "estimator", "hardware", "inputs", "intervals", "kernels", "loads", "ops", "precision"}
     | {"roofline", "runtimes", "visualize"},
 }
