@@ -11,7 +11,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
-from adjustText import adjust_text
+from matplotlib.transforms import Bbox
 
 from cycles import BOUNDS
 from estimator import Estimate, Phase, estimate, guarded, parse, seed_machine
@@ -117,38 +117,55 @@ def draw(est: Estimate) -> plt.Figure:
         if phase.steps:
             axes.scatter([], [], s=150, color=colour, alpha=0.7, label=f"{name} {seconds(value_s)}")
     title = f"marker area: share of the phase's time\n(kernels under {LABEL_SHARE:.0%} unlabelled)"
-    roofs(axes, est, ridge, x_low, x_high)
+    curves = roofs(axes, est, ridge, x_low, x_high)
     axes.legend(loc="upper left", title=title, alignment="left")
     for p in kernels:
         axes.scatter(p.x, p.y, s=p.area, color=p.colour, alpha=0.55, ec="white", zorder=3)
-    groups = neighbours([p for p in kernels if p.share >= LABEL_SHARE])
-    labels = [
-        axes.text(
-            max(p.x for p in group) * 1.3,
-            min(p.y for p in group) / 1.3,
-            "\n".join(p.label for p in group),
-            color=group[0].colour,
-            va="top",
-            zorder=4,
-        )
-        for group in groups
-    ]
     figure.canvas.draw()
     figure.set_layout_engine("none")  # the layout is settled: labels may now be placed in it
-    rims = np.concatenate([rim(axes, p) for p in kernels])
-    adjust_text(
-        labels,
-        rims[:, 0],
-        rims[:, 1],
-        target_x=[group[0].x for group in groups],
-        target_y=[group[0].y for group in groups],
-        ax=axes,
-        expand=(1.15, 1.3),
-        time_lim=3,
-        ensure_inside_axes=True,
-        arrowprops={"arrowstyle": "-", "color": "#888888", "lw": 0.7},
-    )
+    place_labels(axes, kernels, curves)
     return figure
+
+
+def place_labels(axes: plt.Axes, kernels: list[Point], curves: list[np.ndarray]) -> list[Bbox]:
+    """A label for each group of kernels, with a leader, where it covers no label, marker, roof or the legend: the
+    nearest such place, tried outwards in a few directions. Returns the labels' boxes, in pixels.
+    """
+    figure, inside = axes.figure, axes.get_window_extent().padded(-4)
+    taken = [axes.get_legend().get_window_extent().padded(4)]
+    avoid = np.concatenate([*(rim(axes, p) for p in kernels), *curves])
+    avoid = axes.transData.transform(avoid)
+    boxes = []
+    groups = neighbours([p for p in kernels if p.share >= LABEL_SHARE])
+    for group in sorted(groups, key=lambda group: -group[0].share):
+        target = axes.transData.transform((group[0].x, group[0].y))
+        label = axes.text(0, 0, "\n".join(p.label for p in group), color=group[0].colour, transform=None, zorder=4)
+        size = np.array(label.get_window_extent().size)
+        best, least = None, np.inf
+        for distance in (0.6, 1.0, 1.5, 2.2, 3.0, 4.0, 5.5, 7.0):
+            for degrees in (-30, -60, -90, 0, -120, 30, 60, 90, 150, 180, -150):
+                turn = np.radians(degrees)
+                way = np.array([np.cos(turn), np.sin(turn)])
+                centre = target + way * (distance * 40 * figure.dpi / 100 + np.abs(way) @ size / 2)
+                box = Bbox([centre - size / 2, centre + size / 2])
+                if not (inside.contains(*box.min) and inside.contains(*box.max)):
+                    continue
+                margin = box.padded(3)
+                covered = ((avoid > margin.min) & (avoid < margin.max)).all(axis=1).sum()
+                hits = covered + 1000 * sum(margin.overlaps(other) for other in taken)
+                if hits < least:
+                    best, least = box, hits
+            if not least:
+                break
+        best = best or Bbox([target, target + size])
+        taken.append(best)
+        boxes.append(best)
+        label.set_transform(axes.transData)  # from pixels to data: the file may have other pixels
+        label.set_position(axes.transData.inverted().transform(best.min))
+        end = np.clip(target, best.min, best.max)
+        line = axes.transData.inverted().transform([target, end])
+        axes.plot(*line.T, color="#888888", lw=0.7, zorder=2)
+    return boxes
 
 
 def rim(axes: plt.Axes, point: Point) -> np.ndarray:
@@ -160,9 +177,11 @@ def rim(axes: plt.Axes, point: Point) -> np.ndarray:
     return axes.transData.inverted().transform(axes.transData.transform((point.x, point.y)) + circle)
 
 
-def roofs(axes: plt.Axes, est: Estimate, ridge: float, x_low: float, x_high: float) -> None:
-    """The ceilings, their values in the margin beside them, the slope in the legend, and the ridge point."""
-    chip, dtype = est.chip, est.case.dtype
+def roofs(axes: plt.Axes, est: Estimate, ridge: float, x_low: float, x_high: float) -> list[np.ndarray]:
+    """The ceilings, their values in the margin beside them; slope and ridge point in the legend. Returns points along
+    the lines, [n, 2], in data coordinates.
+    """
+    chip, dtype = est.chip, est.precision.mma_dtype if est.precision else est.case.dtype
     peak, bandwidth, vector_peak = chip.tensor_flops_per_s(dtype), chip.dram_bytes_per_s, chip.vector_flops_per_s
     if est.case.method == "seed":  # on its own constants
         machine = seed_machine(est.case)
@@ -171,12 +190,13 @@ def roofs(axes: plt.Axes, est: Estimate, ridge: float, x_low: float, x_high: flo
     slope = f"DRAM: {bandwidth / 1e9:,.0f} GB/s (the slope)"
     axes.plot([x_low, ridge, x_high], [x_low * bandwidth, peak, peak], lw=2, label=slope, **line)
     axes.plot([vector_peak / bandwidth, x_high], [vector_peak] * 2, lw=1, ls="--", **line)
-    axes.axvline(ridge, lw=0.8, ls=":", **line)
+    axes.axvline(ridge, lw=0.8, ls=":", label=f"ridge point: {ridge:.0f} FLOP/B", **line)
     beside = {"xycoords": ("axes fraction", "data"), "va": "center", "color": ROOF_COLOUR, "annotation_clip": False}
     axes.annotate(f"tensor cores,\n{dtype}:\n{peak / 1e12:.1f} TFLOP/s", (1.01, peak), **beside)
     axes.annotate(f"CUDA cores,\nFP32:\n{vector_peak / 1e12:.1f} TFLOP/s", (1.01, vector_peak), **beside)
-    below = {"xycoords": ("data", "axes fraction"), "va": "top", "ha": "center", "color": ROOF_COLOUR}
-    axes.annotate(f"ridge point: {ridge:.0f} FLOP/B", (ridge, -0.055), annotation_clip=False, **below)
+    xs = np.geomspace(x_low, x_high, 400)
+    slopes = np.minimum(xs * bandwidth, peak), np.where(xs > vector_peak / bandwidth, vector_peak, np.nan)
+    return [points[np.isfinite(points[:, 1])] for points in (np.stack([xs, ys], axis=1) for ys in slopes)]
 
 
 def picture_path(text: str) -> Path:
