@@ -149,6 +149,9 @@ def trace(config: dict) -> Trace:
     return traced
 
 
+SAME_CODE = {"kimi_k2": "deepseek_v3"}  # "architectures" of Kimi-K2's config.json: DeepseekV3ForCausalLM
+
+
 def _trace(config: dict) -> Trace:
     try:
         import torch
@@ -159,6 +162,7 @@ def _trace(config: dict) -> Trace:
     transformers.logging.set_verbosity_error()
     warnings.filterwarnings("ignore", module="torch|transformers")
     settings = {key: value for key, value in config.items() if key not in ("auto_map", "quantization_config")}
+    settings["model_type"] = SAME_CODE.get(settings["model_type"], settings["model_type"])
     try:
         hf_config = transformers.AutoConfig.for_model(**settings)
     except Exception as error:  # whatever its validators raise, it is about the user's file
