@@ -51,7 +51,6 @@ class AttentionFit:
     decode_tile_m: int  # query rows of a decode CTA; the MMAs run on all of them, used or not
     tile_n: int  # keys of a KV block at head_dim 128
     stages: int  # KV blocks of K and of V in shared memory at once
-    persistent: bool  # a prefill CTA takes tile after tile, loading the next during the last
     pack_prefill: bool  # the query heads of a KV head share prefill tiles
     split_prefill: bool  # prefill splits the KV range when its CTAs don't fill the SMs
     split_mha: bool  # decode splits the KV range also where no heads share it
@@ -131,7 +130,6 @@ AMPERE_ATTENTION = AttentionFit(
     decode_tile_m=64,
     tile_n=128,
     stages=1,
-    persistent=False,
     pack_prefill=False,
     split_prefill=False,
     split_mha=False,  # FlashAttention-2 with variable lengths does not

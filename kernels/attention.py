@@ -30,10 +30,10 @@ def prefill_attention(op, chip, fit) -> dict[str, np.ndarray]:
     splits = SPLITS if fit.split_prefill else SPLITS[:1]
     mma, softmax = _block_clocks(fit.tile_m, keys, d, op.dtype, chip, fit)
     sm_hz, per_sm = chip.sm_count * chip.clock_hz, _ctas_per_sm(fit.tile_m, keys, d, chip, fit)
-    # Throughput, all SMs busy. CTAs on one SM hide each other's prologue and epilogue; a persistent one its own.
+    # Throughput, all SMs busy. CTAs on one SM hide each other's prologue and epilogue.
     cta_s = fit.cta_waits * chip.dram_latency_s
     mma_s, softmax_s = blocks * mma / sm_hz, blocks * softmax / sm_hz
-    ends_s = 0.0 if fit.persistent else splits * ctas * cta_s / (chip.sm_count * per_sm)
+    ends_s = splits * ctas * cta_s / (chip.sm_count * per_sm)
     # The longest CTA by itself: its blocks in series, each waiting for its K and then its V.
     chain_s = np.ceil(longest / splits) * ((mma + softmax) / chip.clock_hz + 2 * chip.l2_latency_s) + cta_s
     compute_s = np.maximum(chain_s, mma_s + softmax_s + ends_s + fit.tail * chain_s)
