@@ -16,6 +16,7 @@ SPREADS = {
     "gemm, m <= 16": (0.88, 1.26),
     "prefill attention": (0.74, 1.45),
     "decode attention": (0.72, 1.65),
+    "grouped_gemm": (0.84, 1.67),
     "pointwise": (0.74, 1.32),
     "host": (0.85, 1.2),  # a judgement: hosts and engine versions
 }
