@@ -43,7 +43,7 @@ def grouped_gemm(op, chip, fit, *, resident=0.0, untuned=False) -> dict[str, np.
     the tiles follow from tokens, experts, top_k and imbalance, or are known: dims["tiles"], [..., HEIGHTS].
 
     fit: the constants of an Architecture. resident: as in kernels/gemm.py. untuned: True where an engine has no tuned
-    tile for these experts and runs Triton's default: 16 rows if tokens <= experts, else 64.
+    tile for these experts and runs Triton's default: 16 rows if tokens <= experts, else 64. Ampere and Ada only.
     """
     names = ("m", "n", "k", "active", "tokens", "experts")
     sizes = [np.asarray(x, dtype=float) for x in (*(op.dims[name] for name in names), resident, untuned)]
