@@ -54,9 +54,12 @@ class AttentionFit:
     pack_prefill: bool  # the query heads of a KV head share prefill tiles
     split_prefill: bool  # prefill splits the KV range when its CTAs don't fill the SMs
     split_mha: bool  # decode splits the KV range also where no heads share it
+    split_decode: bool  # decode splits the KV range at all
     pack_copies: int  # more layout copies around a packed decode with several sequences and KV heads
     extra_kernels: int  # in every call
     mma_efficiency: float  # sustained share of the tensor peak
+    latent_prefill: float  # mma_efficiency of kernels for latent attention (MLA), where keys are wider than values
+    latent_decode: float  # the same, with all heads on one key of 576 elements
     vector_ops: float  # FP32-pipe instructions per score that the MMAs don't hide
     cta_waits: float  # DRAM latencies that a CTA waits in prologue and epilogue (page table, Q, first K; O)
     dram_efficiency: float  # share of the chip's plain read bandwidth
@@ -133,9 +136,12 @@ AMPERE_ATTENTION = AttentionFit(
     pack_prefill=False,
     split_prefill=False,
     split_mha=False,  # FlashAttention-2 with variable lengths does not
+    split_decode=True,
     pack_copies=3,
     extra_kernels=0,
     mma_efficiency=0.9,  # chosen: one head_dim can't tell it from vector_ops; FlashAttention-2's slope over head_dim
+    latent_prefill=0.6304,  # these two: TensorRT-LLM 1.0.0, A100
+    latent_decode=0.4256,
     vector_ops=5.741,
     cta_waits=4.644,
     dram_efficiency=0.8717,
@@ -160,7 +166,7 @@ AMPERE_POINTWISE = PointwiseFit(
     start_s=9.445e-07,
     launch_s=1.34e-6,  # back-to-back interval of tiny kernels in a CUDA graph, A100 [GPU-BENCHES, gpu-small-kernels]
 )
-AMPERE_MOE = MoeFit(turns=1.0, tensor_efficiency=0.8822, overlap=2.347, layer_clocks=32140.0)
+AMPERE_MOE = MoeFit(turns=1.0, tensor_efficiency=0.8872, overlap=2.412, layer_clocks=31820.0)
 ASYNCHRONOUS_MOE = replace(AMPERE_MOE, turns=0.0)  # wgmma, UMMA; nothing refitted
 AMPERE = Architecture(gemm=AMPERE_GEMM, attention=AMPERE_ATTENTION, pointwise=AMPERE_POINTWISE, moe=AMPERE_MOE)
 # The other architectures: Ampere's constants, what the kernels are instead, and a few refitted ones, on the rows of
@@ -191,6 +197,8 @@ HOPPER = Architecture(
         combine_reads=0.0,
         tail=1 / 6,
         mma_efficiency=1.0,
+        latent_prefill=1.0,
+        latent_decode=1.0,
         cta_waits=8.686,
     ),
     pointwise=HOPPER_POINTWISE,
@@ -210,6 +218,8 @@ BLACKWELL = Architecture(
         tail=1 / 6,
         dram_efficiency=0.9506,
         launch_clocks=9194.0,
+        latent_prefill=1.0,
+        latent_decode=1.0,
     ),
     pointwise=HOPPER_POINTWISE,
     moe=ASYNCHRONOUS_MOE,

@@ -18,6 +18,7 @@ SPREADS = {
     "gemm, fp4": (0.95, 1.9),  # the model is 30 % fast there: B200 rows
     "prefill attention": (0.74, 1.45),
     "decode attention": (0.72, 1.65),
+    "grouped_gemm": (0.84, 1.67),
     "pointwise": (0.74, 1.32),
     "host": (0.85, 1.2),  # a judgement: hosts and engine versions
 }

@@ -242,6 +242,47 @@ def attention(
     )
 
 
+def latent_attention(
+    name: str,
+    *,
+    batch: Number,
+    q_len: Number,
+    kv_len: Number,
+    heads: int,
+    absorbed: bool,
+    latent: int = 512,
+    rope_dim: int = 64,
+    nope_dim: int = 128,
+    v_dim: int = 128,
+    dtype: str,
+    elem_bytes: int,
+    count: int = 1,
+) -> Op:
+    """Multi-head latent attention (DeepSeek-V2, arXiv:2405.04434, section 2.1), causal. As prefill runs it: heads of
+    their own keys (nope_dim + rope_dim) and values (v_dim), expanded before. absorbed, as decode does: all heads
+    share one key per token, its latent vector and rope_dim elements, of which the latent is the value too.
+    flops = 2 * (key + value dim) * heads * visible keys.
+    >>> latent_attention("a", batch=1, q_len=1, kv_len=10, heads=2, absorbed=True, dtype="bf16", elem_bytes=2).kv_bytes
+    11520
+    """
+    d, v = (latent + rope_dim, latent) if absorbed else (nope_dim + rope_dim, v_dim)
+    kv_heads, kv_width = (1, d) if absorbed else (heads, d + v)
+    return Op(
+        name=name,
+        kind="attention",
+        unit="tensor",
+        dtype=dtype,
+        flops=2 * (d + v) * heads * batch * visible_keys(q_len, kv_len),
+        kv_bytes=kv_heads * kv_width * elem_bytes * batch * kv_len,
+        in_bytes=elem_bytes * heads * d * batch * q_len,
+        out_bytes=elem_bytes * heads * v * batch * q_len,
+        count=count,
+        dims={"batch": batch, "q_len": q_len, "kv_len": kv_len, "heads": heads, "kv_heads": kv_heads}
+        | {"head_dim": d, "v_head_dim": v, "kv_width": kv_width}
+        | {"kv_elem_bytes": elem_bytes, "io_elem_bytes": elem_bytes},
+    )
+
+
 def naive_attention(
     *,
     batch: Number,

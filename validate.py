@@ -117,7 +117,8 @@ class MixtureSet:
     fitted: bool = False
 
 
-# Experts and width of the shapes for which vLLM 0.14 and SGLang 0.5.10 ship tiles tuned on an A100.
+# Experts and width for which vLLM 0.14 runs tiles tuned on an A100: read off the measured rates, which are 1.2 to 2
+# times those of like shapes; vLLM's folder of tuned configurations names E=8,N=3584, the others weren't looked up.
 TUNED_ON_A100 = ((8, 1792), (8, 2048), (8, 3584), (8, 4096), (8, 7168), (128, 192))
 EARLIER = {"remainder": "smallest", "tuned": TUNED_ON_A100}
 A100, H100, H200, B200, L40S = (
@@ -471,6 +472,62 @@ def load_summary(tokens: int, experts: int, top_k: int, ranks: int, alpha: float
     return (*means, any_used, *tiles)
 
 
+LATENT_SETS = (
+    DataSet(**A100, engine="trtllm", version="1.0.0", fitted=True),
+    DataSet(**H100, engine="trtllm", version="1.3.0rc20"),
+    DataSet(**H100, engine="sglang", version="0.5.14"),
+    DataSet(**H200, engine="trtllm", version="1.3.0rc20"),
+    DataSet(**H200, engine="sglang", version="0.5.14"),
+    DataSet(**B200, engine="trtllm", version="1.3.0rc20"),
+)
+
+
+def latent_rows(data: DataSet, folder: Path, phase: str) -> Rows:
+    """bf16 latent attention (MLA, DeepSeek's sizes) over a bf16 cache, with the kernel before it that rotates and
+    writes the cache. SGLang's prefill seems to run absorbed, too: its rates, if not, would be a third of the others'.
+    """
+    import pandas
+
+    prefill = phase == "prefill"
+    name = "context" if prefill else "generation"
+    table = pandas.read_parquet(folder / data.folder / "mla" / data.engine / data.version / f"{name}_mla_perf.parquet")
+    plain = (table.mla_dtype == "bfloat16") & (table.kv_cache_dtype == "bfloat16")
+    if prefill:
+        plain &= table.isl > 1
+    sizes = ["num_heads", "batch_size", "isl", "step"]
+    table = table[plain].groupby(sizes, as_index=False).latency.median()
+    heads, batch, isl, step = (table[size].to_numpy(dtype=float) for size in sizes)
+    q_len, number = isl if prefill else 1, {"dtype": "bf16", "elem_bytes": 2}
+    absorbed = not prefill or data.engine == "sglang"
+    lengths = {"batch": batch, "q_len": q_len, "kv_len": isl + step}
+    op = ops.latent_attention("mla", heads=heads, absorbed=absorbed, **lengths, **number)
+    append = ops.kv_write("append", tokens=batch * q_len, kv_heads=1, head_dim=576 // 2, **number)
+    rotated = 2 * 64 * heads * batch * q_len  # bytes of each head's rotated elements, copied to its key when prefilling
+    copied, written = (rotated, 2 * rotated) if prefill else (op.in_bytes, op.in_bytes)
+    append = replace(append, in_bytes=append.in_bytes + copied, out_bytes=written)
+    chip = CHIPS[data.hardware]
+    attention = OTHER_ENGINE
+    if data.engine == "trtllm":
+        attention = attention | {"extra_kernels": chip.fit.attention.extra_kernels + 1}
+        if prefill:
+            attention = attention | {"pack_prefill": False, "split_prefill": False}
+        if chip.architecture == "ampere":  # one CTA walks all keys of up to 64 heads
+            attention = attention | {"split_decode": False}
+    rows = Rows(
+        label=f"{data.hardware} {data.engine} {data.version}",
+        kind=f"mla {phase}",
+        chip=chip,
+        op=op,
+        append=append,
+        measured_s=table.latency.to_numpy() * 1e-3,
+        attention=attention,
+        fitted=data.fitted,
+    )
+    beaten = rows.measured_s < roofline_s(op, chip)
+    why = f"{beaten.sum()} beats the roofline" if beaten.any() else ""
+    return replace(chosen(rows, ~beaten), left_out=int(beaten.sum()), reasons=why)
+
+
 def select(op: ops.Op, keep: np.ndarray) -> ops.Op:
     """The rows of `op` that `keep` names (a mask or indices)."""
 
@@ -753,6 +810,9 @@ def kernel_sets(folder: Path):
             yield quantize_rows(data, folder)
     for data in MIXTURE_SETS:
         yield mixture_rows(data, folder)
+    for phase in ("prefill", "decode"):
+        for data in LATENT_SETS:
+            yield latent_rows(data, folder, phase)
 
 
 def seen(rows: Rows) -> str:
@@ -760,8 +820,9 @@ def seen(rows: Rows) -> str:
     return " (fit)" if rows.fitted else " (refit)" if rows.refitted else ""
 
 
-def kernel_table(folder: Path) -> list[list]:
-    table, simple = [], {}
+def kernel_table(folder: Path) -> tuple[list[list], list[str]]:
+    """The rows of the table, and why measurements were left out, where it isn't the one reason of the legend."""
+    table, simple, reasons = [], {}, []
     for rows in kernel_sets(folder):
         if rows.kind not in simple:
             simple[rows.kind] = two_efficiencies(sampled(rows, 3000))
@@ -777,7 +838,9 @@ def kernel_table(folder: Path) -> list[list]:
             + [coverage(measured, estimated * low, estimated * high)]
             + [*errors(ideal_s, measured), *errors(simple_s, measured)]
         )
-    return table
+        if rows.reasons:
+            reasons.append(f"left out of {rows.kind}, {rows.label}: {rows.reasons}")
+    return table, reasons
 
 
 def pointwise_table() -> list[list]:
@@ -868,7 +931,7 @@ REFITS = (
     ),
 )
 REFITTED = {hardware for _, hardware, _, _ in REFITS}
-AT_MOST_ONE = ("tensor_efficiency", "mma_efficiency", "dram_efficiency", "l2_usable")
+AT_MOST_ONE = ("latent_prefill", "latent_decode", "tensor_efficiency", "mma_efficiency", "dram_efficiency", "l2_usable")
 RUNTIME_NAMES = {
     "vllm": ("step_s", "sequence_s"),
     "tensorrt-llm": ("step_s", "sequence_s", "sm_bytes_per_clock", "dram_efficiency"),
@@ -922,6 +985,10 @@ def fit_kernels(folder: Path):
     attention_found = fit_part("attention", AMPERE, ATTENTION_START, sets, 500)
     yield "ampere gemm", asdict(AMPERE.gemm), gemm_found
     yield "ampere attention", asdict(AMPERE.attention), attention_found
+    for phase in ("prefill", "decode"):
+        sets = [sampled(latent_rows(LATENT_SETS[0], folder, phase), 1500)]
+        start = {f"latent_{phase}": 0.8}
+        yield f"ampere mla {phase}", asdict(AMPERE.attention), fit_part("attention", AMPERE, start, sets, 60)
     sets = [sampled(mixture_rows(MIXTURE_SETS[0], folder), 1500)]
     yield "ampere moe", asdict(AMPERE.moe), fit_part("moe", AMPERE, MIXTURE_START, sets, 200)
     for name, hardware, gemm_names, attention_names in REFITS:
@@ -1127,11 +1194,11 @@ def run(argv: list[str]) -> str:
         headers = ("what", "constant", "committed", "found now", "difference")
         parts.append(show(fit_table(folder), headers))
     else:
-        kernels = kernel_table(folder) if folder else []
+        kernels, reasons = kernel_table(folder) if folder else ([], [])
         rows, _ = read_measured(FOLDER / "end_to_end.csv")
         parts.append(LEGEND)
         pointwise, passes = pointwise_table(), end_to_end_table(rows)
-        parts += [show(kernels, HEADERS), ""] if kernels else []
+        parts += [show(kernels, HEADERS), "", *reasons, ""] if kernels else []
         parts += [show(pointwise, HEADERS[:12]), "", show(passes, HEADERS[:12]), ""]
         kinds = dict.fromkeys(row[1] for row in kernels)
         pooled = [pooled_coverage([row for row in kernels if row[1] == kind], kind) for kind in kinds]

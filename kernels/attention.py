@@ -21,15 +21,15 @@ TILE_ELEM_BYTES = 2  # of an element of the tiles in shared memory, fp16 or bf16
 
 def prefill_attention(op, chip, fit) -> dict[str, np.ndarray]:
     """Seconds by cause of one causal call: q_len new tokens of each sequence, which end a context of kv_len."""
-    b, q, kv, h, k, d, kv_bytes, io_bytes = _columns(op)
+    b, q, kv, h, k, d, v, kv_width, kv_bytes, io_bytes = _columns(op)
     group = h / k if fit.pack_prefill else 1.0  # query heads in a tile: it then spans tile_m / group queries
-    keys = _block_keys(d, fit)
+    keys = _block_keys(kv_width / 2, fit)
     window = op.dims.get("window")  # the most keys that a query sees
     blocks, longest, tiles = _causal_blocks(q, kv, fit.tile_m / group, keys, window)
     ctas, blocks = b * h / group * tiles, b * h / group * blocks
     splits = SPLITS if fit.split_prefill else SPLITS[:1]
-    mma, softmax = _block_clocks(fit.tile_m, keys, d, op.dtype, chip, fit)
-    sm_hz, per_sm = chip.sm_count * chip.clock_hz, _ctas_per_sm(fit.tile_m, keys, d, chip, fit)
+    mma, softmax = _block_clocks(fit.tile_m, keys, d + v, op, fit.latent_prefill, chip, fit)
+    sm_hz, per_sm = chip.sm_count * chip.clock_hz, _ctas_per_sm(fit.tile_m, keys, d, kv_width, chip, fit)
     # Throughput, all SMs busy. CTAs on one SM hide each other's prologue and epilogue.
     cta_s = fit.cta_waits * chip.dram_latency_s
     mma_s, softmax_s = blocks * mma / sm_hz, blocks * softmax / sm_hz
@@ -39,10 +39,10 @@ def prefill_attention(op, chip, fit) -> dict[str, np.ndarray]:
     compute_s = np.maximum(chain_s, mma_s + softmax_s + ends_s + fit.tail * chain_s)
     # q, k, v and out go through DRAM once; every tile reads its K and V again from the L2.
     dram_rate = chip.dram_read_bytes_per_s * fit.dram_efficiency
-    dram_s = (2 * b * q * h * d * io_bytes + 2 * b * k * d * kv * kv_bytes) / dram_rate
-    l2_s = blocks * 2 * keys * d * kv_bytes / _l2_rate(chip, fit)
+    dram_s = (b * q * h * (d + v) * io_bytes + b * k * kv_width * kv * kv_bytes) / dram_rate
+    l2_s = blocks * keys * kv_width * kv_bytes / _l2_rate(chip, fit)
     memory_s = np.maximum(dram_s, l2_s)
-    combine_s = _combine_s(splits, b * q * h * d, chip, fit)
+    combine_s = _combine_s(splits, b * q * h * v, chip, fit)
     pick = _fastest(np.maximum(compute_s, memory_s) + combine_s)
     ideal_s = np.asarray(op.flops / chip.tensor_flops_per_s(op.dtype))
     compute = _in_order(
@@ -61,17 +61,17 @@ def prefill_attention(op, chip, fit) -> dict[str, np.ndarray]:
 
 def decode_attention(op, chip, fit) -> dict[str, np.ndarray]:
     """Seconds by cause of one call with q_len (1, or a few) new tokens of each sequence against kv_len keys."""
-    b, q, kv, h, k, d, kv_bytes, io_bytes = _columns(op)
-    keys, group = _block_keys(d, fit), h / k
+    b, q, kv, h, k, d, v, kv_width, kv_bytes, io_bytes = _columns(op)
+    keys, group = _block_keys(kv_width / 2, fit), h / k
     tiles = np.ceil(group * q / fit.decode_tile_m)  # of a KV head: one, if its query heads fit in it
     whole_ctas = b * k * tiles
-    per_sm = _ctas_per_sm(fit.decode_tile_m, keys, d, chip, fit)
+    per_sm = _ctas_per_sm(fit.decode_tile_m, keys, d, kv_width, chip, fit)
     sm_hz, slots = chip.sm_count * chip.clock_hz, chip.sm_count * per_sm
     # FlashAttention-2's rule: CTAs for 80 % of the slots are enough without splitting.
-    may_split = (whole_ctas < 0.8 * slots) & (fit.split_mha | (group > 1))
+    may_split = (whole_ctas < 0.8 * slots) & (fit.split_mha | (group > 1)) & fit.split_decode
     splits = np.where(may_split, SPLITS, 1.0)
     ctas = whole_ctas * splits
-    mma, softmax = _block_clocks(fit.decode_tile_m, keys, d, op.dtype, chip, fit)
+    mma, softmax = _block_clocks(fit.decode_tile_m, keys, d + v, op, fit.latent_decode, chip, fit)
     blocks = np.ceil(np.ceil(kv / keys) / splits)  # of the longest CTA
     # Waves of CTAs. Those on one SM share its pipes: two take twice as long but wait at the same time.
     ends_s = fit.cta_waits * chip.dram_latency_s / per_sm
@@ -79,12 +79,12 @@ def decode_attention(op, chip, fit) -> dict[str, np.ndarray]:
     wait_s = blocks * 2 * chip.l2_latency_s
     compute_s = np.ceil(ctas / chip.sm_count) * cta_s + wait_s
     dram_rate = chip.dram_read_bytes_per_s * fit.dram_efficiency
-    io, kv_read = 2 * b * q * h * d * io_bytes, 2 * b * k * kv * d * kv_bytes
+    io, kv_read = b * q * h * (d + v) * io_bytes, b * k * kv * kv_width * kv_bytes
     tail_s = np.where(ctas > slots, fit.tail * (cta_s + wait_s), 0.0)
     dram_s = (io + kv_read) / dram_rate
     l2_s = (io + kv_read * tiles) / _l2_rate(chip, fit)  # every tile reads its K and V
     memory_s = np.maximum(dram_s, l2_s) + tail_s
-    combine_s = _combine_s(splits, b * q * h * d, chip, fit)
+    combine_s = _combine_s(splits, b * q * h * v, chip, fit)
     pick = _fastest(np.maximum(compute_s, memory_s) + combine_s)
     # Packing a group into a tile copies the output; with several sequences and KV heads, q and more.
     copies = np.where(group > 1, 1 + fit.pack_copies * ((b > 1) & (k > 1)), 0.0) * (fit.pack_copies > 0)
@@ -118,9 +118,16 @@ def kv_append(op, chip, fit) -> dict[str, np.ndarray]:
 
 
 def _columns(op) -> list[np.ndarray]:
-    """The sizes as float arrays that broadcast, with a last axis for the split candidates."""
-    names = ("batch", "q_len", "kv_len", "heads", "kv_heads", "head_dim", "kv_elem_bytes", "io_elem_bytes")
-    return [np.asarray(op.dims[name], dtype=float)[..., None] for name in names]
+    """The sizes as float arrays that broadcast, with a last axis for the split candidates. v_head_dim (head_dim): of a
+    value; kv_width (their sum): elements of a key and its value together, fewer where the one is part of the other.
+    """
+    head_dim = op.dims["head_dim"]
+    v_head_dim = op.dims.get("v_head_dim", head_dim)
+    names = ("batch", "q_len", "kv_len", "heads", "kv_heads")
+    sizes = [op.dims[name] for name in names]
+    sizes += [head_dim, v_head_dim, op.dims.get("kv_width", head_dim + v_head_dim)]
+    sizes += [op.dims["kv_elem_bytes"], op.dims["io_elem_bytes"]]
+    return [np.asarray(size, dtype=float)[..., None] for size in sizes]
 
 
 def _block_keys(head_dim, fit):
@@ -128,14 +135,15 @@ def _block_keys(head_dim, fit):
     return 2.0 ** np.floor(np.log2(fit.tile_n * 128 / head_dim))
 
 
-def _ctas_per_sm(rows, keys, head_dim, chip, fit):
-    shared_bytes = TILE_ELEM_BYTES * head_dim * (rows + 2 * fit.stages * keys)  # Q, and stages of K and V
+def _ctas_per_sm(rows, keys, head_dim, kv_width, chip, fit):
+    shared_bytes = TILE_ELEM_BYTES * (head_dim * rows + kv_width * fit.stages * keys)  # Q, and stages of K and V
     return np.maximum(np.floor(chip.shared_bytes_per_sm / shared_bytes), 1.0)
 
 
-def _block_clocks(rows, keys, head_dim, dtype, chip, fit):
+def _block_clocks(rows, keys, qk_and_v_dim, op, latent_efficiency, chip, fit):
     """SM clocks that a KV block costs: (its MMAs at the sustained rate, softmax that they don't hide)."""
-    mma = 2 * rows * keys * head_dim / (chip.tensor_cores_per_sm * chip.fma_per_clock(dtype) * fit.mma_efficiency)
+    efficiency = min(fit.mma_efficiency, latent_efficiency) if "v_head_dim" in op.dims else fit.mma_efficiency
+    mma = rows * keys * qk_and_v_dim / (chip.tensor_cores_per_sm * chip.fma_per_clock(op.dtype) * efficiency)
     return mma, rows * keys * (1 / EXP_PER_CLOCK + fit.vector_ops / chip.fp32_cores_per_sm)
 
 

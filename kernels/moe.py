@@ -1,9 +1,9 @@
 """The kernels of a mixture of experts: grouped products, routing around them, combining the results.
 
-A grouped GEMM is one launch for all experts. Each expert has its rows (tokens that chose it) padded to whole tiles, so
-a call is a batch of as many tile-high products as there are tiles, and kernels/gemm.py times it: waves over the tiles
-of all experts; every tile reads its expert's weights from the L2, the first of an expert from DRAM. The tile's height
-goes by the rows of an expert, few or many, which the library chooses: we take the fastest.
+A grouped GEMM is one launch for all experts. Each expert's rows (the tokens that chose it) are padded to whole tiles,
+so a call is a batch of as many tile-high products as there are tiles, and kernels/gemm.py times it: waves over the
+tiles of all experts; every tile reads its expert's weights from the L2, the first of an expert from DRAM. The tile's
+height goes by the rows of an expert, few or many, which the library chooses: we take the fastest.
 On Ampere the MMAs of such a kernel wait for their operands: gathered rows go through index loads, and few warps share
 an SM. Sources: vLLM's and SGLang's fused_moe Triton kernel and TensorRT-LLM's CUTLASS one, whose tiles these are.
 """
@@ -44,7 +44,7 @@ def grouped_gemm(op, chip, fit, *, resident=0.0, untuned=False) -> dict[str, np.
     the tiles follow from tokens, experts, top_k and imbalance, or are known: dims["tiles"], [..., HEIGHTS].
 
     fit: the constants of an Architecture. resident: as in kernels/gemm.py. untuned: True where an engine has no tuned
-    tile for these experts and runs Triton's default: 16 rows if tokens <= experts, else 64.
+    tile for these experts and runs Triton's default: 16 rows if tokens <= experts, else 64. Ampere and Ada only.
     """
     names = ("m", "n", "k", "active", "tokens", "experts")
     sizes = [np.asarray(x, dtype=float) for x in (*(op.dims[name] for name in names), resident, untuned)]

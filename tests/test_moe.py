@@ -136,6 +136,42 @@ def test_benchmarks_loads(count, ranks, alpha, remainder):
         assert rows.sum() >= 0.9 * 8 * count / ranks  # the busiest rank
 
 
+# Latent attention -------------------------------------------------------------------------------------------------
+
+
+def latent(batch, q_len, cached, heads, absorbed):
+    sizes = {"batch": batch, "q_len": q_len, "kv_len": q_len + cached, "heads": heads}
+    return ops.latent_attention("m", absorbed=absorbed, **sizes, **NUMBER)
+
+
+latents = st.builds(
+    latent,
+    st.integers(1, 128),
+    st.sampled_from([1, 1, 7, 500, 3000]),
+    st.integers(0, 6000),
+    st.sampled_from([1, 8, 16, 128]),
+    st.booleans(),
+)
+
+
+def test_latent_sizes_by_hand():
+    # expanded: keys of 192, values of 128; one token, two keys, 3 heads: 2 * (192 + 128) * 3 * 2
+    expanded, absorbed = (latent(1, 1, 1, 3, absorbed) for absorbed in (False, True))
+    assert expanded.flops == 2 * 320 * 3 * 2 and expanded.kv_bytes == 2 * 3 * 320 * 2
+    assert absorbed.flops == 2 * (576 + 512) * 3 * 2 and absorbed.kv_bytes == 2 * 576 * 2
+
+
+@given(latents, chips, better_fields, st.floats(1.001, 4))
+@settings(max_examples=200)
+def test_latent_attention_keeps_the_invariants(op, chip, field, factor):
+    causes = cycle_causes(op, chip)
+    assert set(causes) <= set(CAUSES) and all(seconds >= -1e-15 for seconds in causes.values())
+    assert float(cycle_s(op, chip)) * SLACK >= float(roofline_s(op, chip))
+    value = getattr(chip, field) * factor
+    better = replace(chip, **{field: int(value) + 1 if field == "sm_count" else value})
+    assert float(cycle_s(op, better)) <= float(cycle_s(op, chip)) * SLACK
+
+
 FOLDER = validate.data_folder()
 needs_package = pytest.mark.skipif(FOLDER is None, reason=f"kernel measurements need {validate.PACKAGE}")
 
@@ -146,6 +182,17 @@ needs_package = pytest.mark.skipif(FOLDER is None, reason=f"kernel measurements 
 )
 def test_accuracy(number, median, p90):
     rows = validate.mixture_rows(validate.MIXTURE_SETS[number], FOLDER)
+    error = np.abs(rows.estimate_s() / rows.measured_s - 1)
+    assert np.median(error) <= median and np.quantile(error, 0.9) <= p90
+
+
+@needs_package
+@pytest.mark.parametrize(
+    ("phase", "number", "median", "p90"),
+    [("prefill", 0, 0.09, 0.26), ("prefill", 1, 0.13, 0.24), ("decode", 0, 0.14, 0.36), ("decode", 1, 0.10, 0.20)],
+)
+def test_latent_accuracy(phase, number, median, p90):
+    rows = validate.latent_rows(validate.LATENT_SETS[number], FOLDER, phase)
     error = np.abs(rows.estimate_s() / rows.measured_s - 1)
     assert np.median(error) <= median and np.quantile(error, 0.9) <= p90
 
