@@ -10,6 +10,7 @@ import numpy as np
 from kernels.attention import decode_attention, kv_append, prefill_attention
 from kernels.gemm import gemm, usable_l2_bytes
 from kernels.pointwise import pointwise
+from kernels.recurrent import scan
 from ops import Number, Op, host
 
 # What time is spent on, by what would have to be better for it to shrink.
@@ -52,6 +53,11 @@ def _gemm(op, chip, fit, weights_resident):
     return gemm(op, chip, fit.gemm, weights_resident=weights_resident)
 
 
+def _grouped_gemm(op, chip, fit, _):
+    rows, experts = op.dims["m"], op.dims["active"]  # a product for each expert that is chosen, all of one size
+    return gemm(replace(op, dims=op.dims | {"m": rows / experts, "batch": experts}), chip, fit.gemm)
+
+
 def _attention(op, chip, fit, _):
     one_query = np.ndim(op.dims["q_len"]) == 0 and op.dims["q_len"] == 1
     return (decode_attention if one_query else prefill_attention)(op, chip, fit.attention)
@@ -61,12 +67,17 @@ def _kv_append(op, chip, fit, _):
     return kv_append(op, chip, fit.attention)
 
 
+def _scan(op, chip, fit, _):
+    return scan(op, chip, fit.attention)
+
+
 def _pointwise(op, chip, fit, _):
     return pointwise(op, chip, fit.pointwise)
 
 
-KERNELS = {"gemm": _gemm, "attention": _attention, "kv_write": _kv_append}
+KERNELS = {"gemm": _gemm, "grouped_gemm": _grouped_gemm, "attention": _attention, "kv_write": _kv_append, "scan": _scan}
 KERNELS |= dict.fromkeys(("norm", "rope", "swiglu", "residual", "embedding", "softmax", "sample"), _pointwise)
+KERNELS |= dict.fromkeys(("activation", "topk", "combine", "pooling", "conv", "state_update"), _pointwise)
 
 
 def sustained(chip):

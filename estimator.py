@@ -15,11 +15,12 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
+from configs import catalogue_names, find_model
 from cycles import BOUNDS, CAUSES, cycle_pass
 from hardware import A100_80GB_PCIE, CHIPS, Chip, with_tensor_peak
 from inputs import InputError, check_quantity, check_sizes, nearest, pick
 from intervals import phase_interval, spread
-from model import ELEM_BYTES, MODELS, Model, forward
+from model import ELEM_BYTES, Model, forward
 from ops import Number, Op
 from roofline import roofline_causes
 from runtimes import RUNTIMES, Runtime
@@ -33,7 +34,7 @@ class Case:
     output_tokens may be arrays that broadcast: the metrics then have their shape.
     """
 
-    model: str | Model = "llama3-8b"  # python estimator.py --list-models
+    model: str | Model = "llama3-8b"  # python estimator.py --list-models; or the path of a config.json
     hardware: str | Chip = "a100-80gb-pcie"  # python estimator.py --list-hardware
     batch: Number = 8  # sequences, all alike, starting together
     input_tokens: Number = 2048  # prompt, per sequence
@@ -47,7 +48,7 @@ class Case:
 
 
 CHOICES = {
-    "model": MODELS,
+    "model": catalogue_names(),
     "hardware": CHIPS,
     "dtype": ELEM_BYTES,
     "attention": ("flash", "naive"),
@@ -157,7 +158,7 @@ class Estimate:
 
 def resolve(case: Case) -> tuple[Case, Model, Chip]:
     """The case with its sizes checked, and the records that its names stand for. Raises InputError."""
-    model = case.model if isinstance(case.model, Model) else MODELS[pick("model", case.model, MODELS)]
+    model = find_model(case.model)
     chip = case.hardware
     if not isinstance(chip, Chip):
         chip = CHIPS[pick("hardware", chip, CHIPS)]
@@ -345,6 +346,8 @@ def seed_phases(case: Case, model: Model) -> tuple[Phase, Phase]:
         raise InputError("method seed takes single sizes, not arrays")
     if case.attention != "flash":
         raise InputError("method seed knows flash attention only")
+    if [letter for _, letter, _ in model.parts] != ["F", "D"] or model.kv_lora_rank:
+        raise InputError(f"method seed knows dense models with full attention only, not {model.name}")
     if case.hardware not in (A100_80GB_PCIE.name, A100_80GB_PCIE):
         raise InputError(
             f"method seed is about the {A100_80GB_PCIE.name} as it is; of it only --peak-tflops can change"
@@ -365,7 +368,7 @@ def memory(case: Case, model: Model, chip: Chip) -> Memory:
     batch, so the largest batch that fits is a division.
     """
     weights_bytes = model.parameters * ELEM_BYTES[case.dtype]
-    kv_per_sequence = model.kv_bytes_per_token(case.dtype) * (case.input_tokens + case.output_tokens)
+    kv_per_sequence = model.kv_cache_bytes(case.dtype, case.input_tokens + case.output_tokens)
     one_sequence = pass_ops(case, model, 1, case.input_tokens, case.input_tokens)
     widest = one_sequence[0].activation_bytes
     for op in one_sequence[1:]:
@@ -410,10 +413,13 @@ def parse(argv: list[str], prog: str, description: str, extra: Callable):
         if field.type is bool:
             parser.add_argument(flag, action="store_true", help=HELP[field.name])
             continue
+        allowed = ", ".join(known) if known else "a number"
+        if field.name == "model":
+            allowed = "a name of --list-models or the hub, or the path of a config.json or of its folder"
         parser.add_argument(
             flag,
             default=field.default,
-            help=(", ".join(known) if known else "a number") + f" (default: {field.default})",
+            help=f"{allowed} (default: {field.default})",
             metavar="NAME" if known else "N",
         )
     parser.add_argument(
@@ -446,12 +452,18 @@ def number(name: str, text: str) -> int | float:
         raise InputError(f"{name} must be a number, not {text!r}") from None
 
 
+def truth(name: str, text: str) -> bool:
+    """true or false. Raises InputError."""
+    return {"true": True, "false": False}[pick(name, text.lower(), ("true", "false"))]
+
+
 def with_overrides(case: Case, assignments: list[str]) -> tuple[Case, dict[str, str]]:
     """The case with each "hardware.FIELD=VALUE" or "model.FIELD=VALUE" applied, and those by name."""
     records = {
         "hardware": CHIPS[pick("hardware", case.hardware, CHIPS)],
-        "model": MODELS[pick("model", case.model, MODELS)],
+        "model": find_model(case.model),
     }
+    case = replace(case, model=records["model"])  # a file is read once
     known = {f"{part}.{field.name}": field.type for part, record in records.items() for field in fields(record)}
     changes: dict[str, dict] = {"hardware": {}, "model": {}}
     overrides = {}
@@ -464,7 +476,7 @@ def with_overrides(case: Case, assignments: list[str]) -> tuple[Case, dict[str, 
             allowed = [other for other in known if other.startswith(part + ".")]
             names = ", ".join(allowed) or "hardware.FIELD, model.FIELD"
             raise InputError(f"unknown field {name!r}{nearest(name, known)}; known: {names}")
-        value = text if known[name] is str else number(name, text)
+        value = text if known[name] is str else number(name, text) if known[name] is not bool else truth(name, text)
         if known[name] is int and isinstance(value, float) and value.is_integer():
             value = int(value)  # 4e9 is a whole number too
         changes[part][field] = value
@@ -497,7 +509,7 @@ def run(argv: list[str]) -> str:
 
     args, case, overrides = parse(argv, "estimator.py", __doc__, extra)
     if args.list_models:
-        return report.models_text(MODELS.values())
+        return report.models_text(find_model(name) for name in catalogue_names())
     if args.list_hardware:
         return report.hardware_text(CHIPS.values())
     est = estimate(case)

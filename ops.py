@@ -8,7 +8,7 @@ least: every operand once per launch.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from numpy import ndarray
+from numpy import ndarray, ndim
 
 Number = int | float | ndarray
 
@@ -25,7 +25,7 @@ class Op:
     """
 
     name: str
-    kind: str  # gemm, grouped_gemm, attention, norm, rope, kv_write, swiglu, embedding, softmax, sample
+    kind: str  # gemm, attention, norm, ...: the keys of cycles.KERNELS
     unit: str = "vector"
     dtype: str
     flops: Number
@@ -45,9 +45,24 @@ class Op:
         return self.in_bytes + self.out_bytes
 
 
-def linear(name: str, *, tokens: Number, d_in: int, d_out: int, dtype: str, elem_bytes: int, count: int = 1) -> Op:
+def smaller(a: Number, b: Number) -> Number:
+    """min(a, b), exact for ints and elementwise for arrays."""
+    return a - (a - b) * (a > b)
+
+
+def linear(
+    name: str,
+    *,
+    tokens: Number,
+    d_in: int,
+    d_out: int,
+    dtype: str,
+    elem_bytes: int,
+    count: int = 1,
+    bias: int = 0,
+) -> Op:
     """y[t, out] = x[t, in] @ W[in, out].
-    flops = 2*t*in*out (a multiply-add is 2); W is read once per launch. No bias.
+    flops = 2*t*in*out (a multiply-add is 2); W is read once per launch. `bias`: elements read beside W.
     Source: equals torch FlopCounterMode's aten.mm (tests/test_oracle.py).
     >>> linear("q", tokens=1, d_in=4096, d_out=4096, dtype="fp16", elem_bytes=2).flops
     33554432
@@ -58,11 +73,39 @@ def linear(name: str, *, tokens: Number, d_in: int, d_out: int, dtype: str, elem
         unit="tensor",
         dtype=dtype,
         flops=2 * d_in * d_out * tokens,
-        weight_bytes=d_in * d_out * elem_bytes,
+        weight_bytes=(d_in * d_out + bias) * elem_bytes,
         in_bytes=d_in * elem_bytes * tokens,
         out_bytes=d_out * elem_bytes * tokens,
         count=count,
         dims={"m": tokens, "n": d_out, "k": d_in},
+    )
+
+
+def batched_linear(
+    name: str,
+    *,
+    tokens: Number,
+    parts: int,
+    d_in: int,
+    d_out: int,
+    dtype: str,
+    elem_bytes: int,
+    count: int = 1,
+) -> Op:
+    """`parts` linears side by side in one launch, each with its own weights and its own slice of the input: one a
+    head, say. flops = 2*t*parts*in*out.
+    """
+    return Op(
+        name=name,
+        kind="gemm",
+        unit="tensor",
+        dtype=dtype,
+        flops=2 * parts * d_in * d_out * tokens,
+        weight_bytes=parts * d_in * d_out * elem_bytes,
+        in_bytes=parts * d_in * elem_bytes * tokens,
+        out_bytes=parts * d_out * elem_bytes * tokens,
+        count=count,
+        dims={"m": tokens, "n": d_out, "k": d_in, "batch": parts},
     )
 
 
@@ -86,9 +129,11 @@ def grouped_linear(
     dtype: str,
     elem_bytes: int,
     count: int = 1,
+    bias: int = 0,
 ) -> Op:
     """One linear layer of a mixture of experts: each of tokens * top_k (token, expert) pairs through its expert, all
     experts in one launch. flops = 2 * pairs * in * out; only the weights of experts that are chosen are read.
+    `bias`: elements that an expert has beside its matrix.
     """
     pairs = top_k * tokens
     active = distinct_experts(tokens, experts, top_k)
@@ -98,7 +143,7 @@ def grouped_linear(
         unit="tensor",
         dtype=dtype,
         flops=2 * d_in * d_out * pairs,
-        weight_bytes=d_in * d_out * elem_bytes * active,
+        weight_bytes=(d_in * d_out + bias) * elem_bytes * active,
         in_bytes=d_in * elem_bytes * pairs,
         out_bytes=d_out * elem_bytes * pairs,
         count=count,
@@ -106,15 +151,35 @@ def grouped_linear(
     )
 
 
-def visible_keys(q_len: Number, kv_len: Number) -> Number:
-    """Sum over the q queries of the keys each sees under a causal mask; query i (from 0) of q sees kv-q+i+1.
-    = q*(kv-q) + q*(q+1)/2. Exact in integers: q*(q+1) is even.
+def visible_keys(q_len: Number, kv_len: Number, window: Number | None = None) -> Number:
+    """Sum over the q queries of the keys each sees under a causal mask; query i (from 0) of q sees kv-q+i+1, or the
+    last `window` of them. = q*(kv-q) + q*(q+1)/2, less what the window cuts. Exact in integers: q*(q+1) is even.
     >>> visible_keys(4, 4)  # 1 + 2 + 3 + 4
     10
     >>> visible_keys(1, 4096)
     4096
+    >>> visible_keys(4, 4, window=2)  # 1 + 2 + 2 + 2
+    7
     """
-    return q_len * (kv_len - q_len) + q_len * (q_len + 1) // 2
+    every = q_len * (kv_len - q_len) + q_len * (q_len + 1) // 2
+    if window is None:
+        return every
+    last, before = kv_len - window, kv_len - q_len - window  # keys that the last query can't see, and one before all
+    last, before = last * (last > 0), before * (before > 0)
+    return every - (last * (last + 1) // 2 - before * (before + 1) // 2)
+
+
+def visible_in_chunk(q_len: Number, kv_len: Number, chunk: int) -> Number:
+    """visible_keys where a query sees only its own chunk of the context: keys from the last multiple of `chunk` on.
+    >>> visible_in_chunk(5, 5, 2)  # 1 + 2, 1 + 2, 1
+    7
+    """
+
+    def up_to(position):
+        chunks, rest = position // chunk, position % chunk
+        return chunks * (chunk * (chunk + 1) // 2) + rest * (rest + 1) // 2
+
+    return up_to(kv_len) - up_to(kv_len - q_len)
 
 
 def attention(
@@ -129,36 +194,87 @@ def attention(
     dtype: str,
     elem_bytes: int,
     count: int = 1,
+    v_head_dim: int | None = None,
+    window: Number | None = None,
+    sinks: int = 0,
 ) -> Op:
     """Causal flash attention: o[b, q, h, d] = softmax(Q K^T / sqrt(d)) V, scores never leave the SM.
     flops = 2 matmuls * 2 * d * (batch * heads * visible keys); K and V are read once per KV head (GQA).
-    The softmax runs on the CUDA cores beside the MMAs and is not in `flops`.
+    The softmax runs on the CUDA cores beside the MMAs and is not in `flops`. With a `window` only the keys that
+    some query sees are read. v_head_dim: d of V and the output, where it isn't head_dim. sinks: learned logits.
     Source: FlashAttention-2, arXiv:2307.08691, section 3; FLOPs equal torch's two bmm, less the masked half.
     >>> attention("a", batch=1, q_len=1, kv_len=10, heads=4, kv_heads=1, head_dim=2,
     ...     dtype="fp16", elem_bytes=2).flops  # 4 * 2 * 4 heads * 10 keys
     320
     """
-    q_elems = heads * head_dim * batch * q_len
+    keys = kv_len if window is None else smaller(kv_len, window + q_len - 1)
+    return attention_over(
+        name,
+        batch=batch,
+        q_len=q_len,
+        keys=keys,
+        pairs=visible_keys(q_len, kv_len, window),
+        heads=heads,
+        kv_heads=kv_heads,
+        head_dim=head_dim,
+        v_head_dim=v_head_dim,
+        window=window,
+        dtype=dtype,
+        elem_bytes=elem_bytes,
+        count=count,
+        sinks=sinks,
+    )
+
+
+def attention_over(
+    name: str,
+    *,
+    batch: Number,
+    q_len: Number,
+    keys: Number,
+    pairs: Number,
+    heads: int,
+    kv_heads: int,
+    head_dim: int,
+    dtype: str,
+    elem_bytes: int,
+    count: int = 1,
+    v_head_dim: int | None = None,
+    key_elems: int | None = None,
+    window: Number | None = None,
+    sinks: int = 0,
+) -> Op:
+    """Flash attention whose mask is described by its result: `pairs` of a query and a key that it sees, in each
+    sequence and head, over `keys` that are read once: `key_elems` elements of each and KV head, K and V unless said.
+
+    In `dims`, where K and V differ, head_dim is their mean and kv_elem_bytes what an element then takes: a timing
+    model that multiplies them has the bytes and MMAs right. `window` is the most keys that a query sees.
+    """
+    value_dim = head_dim if v_head_dim is None else v_head_dim
+    both = head_dim + value_dim
+    stored = both if key_elems is None else key_elems
     return Op(
         name=name,
         kind="attention",
         unit="tensor",
         dtype=dtype,
-        flops=4 * heads * head_dim * batch * visible_keys(q_len, kv_len),
-        kv_bytes=2 * kv_heads * head_dim * elem_bytes * batch * kv_len,
-        in_bytes=elem_bytes * q_elems,
-        out_bytes=elem_bytes * q_elems,
+        flops=2 * heads * both * batch * pairs,
+        weight_bytes=sinks * elem_bytes,
+        kv_bytes=kv_heads * stored * elem_bytes * batch * keys,
+        in_bytes=elem_bytes * (heads * head_dim * batch * q_len),
+        out_bytes=elem_bytes * (heads * value_dim * batch * q_len),
         count=count,
         dims={
             "batch": batch,
             "q_len": q_len,
-            "kv_len": kv_len,
+            "kv_len": keys,
             "heads": heads,
             "kv_heads": kv_heads,
-            "head_dim": head_dim,
-            "kv_elem_bytes": elem_bytes,
+            "head_dim": head_dim if v_head_dim is None else both / 2,
+            "kv_elem_bytes": elem_bytes if key_elems is None else elem_bytes * stored / both,
             "io_elem_bytes": elem_bytes,
-        },
+        }
+        | ({} if window is None else {"window": window}),
     )
 
 
@@ -173,6 +289,8 @@ def naive_attention(
     dtype: str,
     elem_bytes: int,
     count: int = 1,
+    v_head_dim: int | None = None,
+    prefix: str = "",
 ) -> list[Op]:
     """Unfused attention: QK^T, softmax, PV as three kernels, the scores going through DRAM between them.
     Unlike flash attention it computes the full q x kv square: a batched GEMM can't skip the masked half.
@@ -180,25 +298,26 @@ def naive_attention(
     Source: torch FlopCounterMode's aten.bmm for QK^T and PV.
     """
     scores = heads * batch * q_len * kv_len
-    q_bytes = heads * head_dim * elem_bytes * batch * q_len
-    kv_bytes = kv_heads * head_dim * elem_bytes * batch * kv_len  # of K, or of V
+    value_dim = v_head_dim or head_dim
+    q_bytes, out_bytes = (heads * dim * elem_bytes * batch * q_len for dim in (head_dim, value_dim))
+    k_bytes, v_bytes = (kv_heads * dim * elem_bytes * batch * kv_len for dim in (head_dim, value_dim))
     common = {"dtype": dtype, "count": count}
     # one independent GEMM per (sequence, KV head); the query heads of a group are stacked along m
     group_rows, groups = heads // kv_heads * q_len, kv_heads * batch
     return [
         Op(
-            name="qk_scores",
+            name=prefix + "qk_scores",
             kind="gemm",
             unit="tensor",
             flops=2 * head_dim * scores,
             in_bytes=q_bytes,
-            kv_bytes=kv_bytes,
+            kv_bytes=k_bytes,
             out_bytes=elem_bytes * scores,
             dims={"m": group_rows, "n": kv_len, "k": head_dim, "batch": groups},
             **common,
         ),
         Op(
-            name="softmax",
+            name=prefix + "softmax",
             kind="softmax",
             flops=5 * scores,
             in_bytes=elem_bytes * scores,
@@ -207,21 +326,31 @@ def naive_attention(
             **common,
         ),
         Op(
-            name="pv",
+            name=prefix + "pv",
             kind="gemm",
             unit="tensor",
-            flops=2 * head_dim * scores,
+            flops=2 * value_dim * scores,
             in_bytes=elem_bytes * scores,
-            kv_bytes=kv_bytes,
-            out_bytes=q_bytes,
-            dims={"m": group_rows, "n": head_dim, "k": kv_len, "batch": groups},
+            kv_bytes=v_bytes,
+            out_bytes=out_bytes,
+            dims={"m": group_rows, "n": value_dim, "k": kv_len, "batch": groups},
             **common,
         ),
     ]
 
 
-def rms_norm(name: str, *, tokens: Number, hidden: int, dtype: str, elem_bytes: int) -> Op:
+def rms_norm(
+    name: str,
+    *,
+    tokens: Number,
+    hidden: int,
+    dtype: str,
+    elem_bytes: int,
+    count: int = 1,
+    weights: int | None = None,
+) -> Op:
     """y = x / rms(x) * w. 4 per element: square, sum, times 1/rms, times w. Reads and writes the row once.
+    `weights`: elements of w, where they are not one for each of the row.
     >>> rms_norm("n", tokens=1, hidden=4096, dtype="fp16", elem_bytes=2).bytes  # x, w, y: 3 * 8192
     24576
     """
@@ -230,10 +359,35 @@ def rms_norm(name: str, *, tokens: Number, hidden: int, dtype: str, elem_bytes: 
         kind="norm",
         dtype=dtype,
         flops=4 * hidden * tokens,
-        weight_bytes=hidden * elem_bytes,
+        weight_bytes=(hidden if weights is None else weights) * elem_bytes,
         in_bytes=hidden * elem_bytes * tokens,
         out_bytes=hidden * elem_bytes * tokens,
+        count=count,
         dims={"rows": tokens, "width": hidden},
+    )
+
+
+def gated_norm(
+    name: str,
+    *,
+    rows: Number,
+    width: int,
+    weights: int,
+    dtype: str,
+    elem_bytes: int,
+    count: int = 1,
+) -> Op:
+    """y = x / rms(x) * w * silu(z): rms_norm's 4 per element and swiglu's 5; reads x and the gate z."""
+    return Op(
+        name=name,
+        kind="norm",
+        dtype=dtype,
+        flops=9 * width * rows,
+        weight_bytes=weights * elem_bytes,
+        in_bytes=2 * width * elem_bytes * rows,
+        out_bytes=width * elem_bytes * rows,
+        count=count,
+        dims={"rows": rows, "width": width},
     )
 
 
@@ -254,13 +408,23 @@ def add_rms_norm(name: str, *, tokens: Number, hidden: int, dtype: str, elem_byt
     )
 
 
-def residual_add(name: str, *, tokens: Number, hidden: int, dtype: str, elem_bytes: int, count: int = 1) -> Op:
+def residual_add(
+    name: str,
+    *,
+    tokens: Number,
+    hidden: int,
+    dtype: str,
+    elem_bytes: int,
+    count: int = 1,
+    weights: int = 0,
+) -> Op:
     """r = r + x, where it is not fused with a norm: 1 per element, two tensors in, one out."""
     return Op(
         name=name,
         kind="residual",
         dtype=dtype,
         flops=hidden * tokens,
+        weight_bytes=weights * elem_bytes,
         in_bytes=2 * hidden * elem_bytes * tokens,
         out_bytes=hidden * elem_bytes * tokens,
         count=count,
@@ -304,9 +468,11 @@ def kv_write(
     dtype: str,
     elem_bytes: int,
     count: int = 1,
+    v_head_dim: int | None = None,
 ) -> Op:
     """Copies this pass's K and V into the cache: no FLOPs, one read and one write per element."""
-    kv_bytes = 2 * kv_heads * head_dim * elem_bytes * tokens
+    width = kv_heads * (head_dim + (head_dim if v_head_dim is None else v_head_dim))
+    kv_bytes = width * elem_bytes * tokens
     return Op(
         name=name,
         kind="kv_write",
@@ -315,7 +481,7 @@ def kv_write(
         in_bytes=kv_bytes,
         kv_bytes=kv_bytes,
         count=count,
-        dims={"rows": tokens, "width": 2 * kv_heads * head_dim},
+        dims={"rows": tokens, "width": width},
     )
 
 
@@ -332,6 +498,174 @@ def swiglu(name: str, *, tokens: Number, intermediate: int, dtype: str, elem_byt
         out_bytes=intermediate * elem_bytes * tokens,
         count=count,
         dims={"rows": tokens, "width": intermediate},
+    )
+
+
+def activation(name: str, *, tokens: Number, intermediate: int, dtype: str, elem_bytes: int, count: int = 1) -> Op:
+    """y = max(x, 0)**2, or another function without a gate: 2 per element, one tensor in, one out."""
+    return Op(
+        name=name,
+        kind="activation",
+        dtype=dtype,
+        flops=2 * intermediate * tokens,
+        in_bytes=intermediate * elem_bytes * tokens,
+        out_bytes=intermediate * elem_bytes * tokens,
+        count=count,
+        dims={"rows": tokens, "width": intermediate},
+    )
+
+
+def top_k(
+    name: str,
+    *,
+    rows: Number,
+    width: Number,
+    top_k: Number,
+    dtype: str,
+    elem_bytes: int,
+    count: int = 1,
+    weights: int = 0,
+) -> Op:
+    """Of each row of `width` scores the `top_k` largest: softmax or sigmoid, a compare and a sum, 5 per score; writes
+    a 4-byte index and a 4-byte weight for each that is chosen. `weights`: learned scales of the scores.
+    """
+    return Op(
+        name=name,
+        kind="topk",
+        dtype=dtype,
+        flops=5 * width * rows,
+        weight_bytes=weights * elem_bytes,
+        in_bytes=width * elem_bytes * rows,
+        out_bytes=8 * top_k * rows,
+        count=count,
+        dims={"rows": rows, "width": width},
+    )
+
+
+def combine(
+    name: str,
+    *,
+    tokens: Number,
+    inputs: int,
+    hidden: int,
+    dtype: str,
+    elem_bytes: int,
+    count: int = 1,
+) -> Op:
+    """y = weighted sum of `inputs` rows for each token, as of its experts' outputs: 2 per element and input."""
+    return Op(
+        name=name,
+        kind="combine",
+        dtype=dtype,
+        flops=2 * inputs * hidden * tokens,
+        in_bytes=inputs * hidden * elem_bytes * tokens,
+        out_bytes=hidden * elem_bytes * tokens,
+        count=count,
+        dims={"rows": tokens, "width": inputs * hidden},
+    )
+
+
+def pooling(
+    name: str,
+    *,
+    tokens: Number,
+    ratio: int,
+    width: int,
+    out_width: int,
+    weights: int,
+    dtype: str,
+    elem_bytes: int,
+    count: int = 1,
+) -> Op:
+    """Compresses every `ratio` tokens into one cache entry, a softmax-weighted mean: reads values and logits, `width`
+    of each a token, 6 per pair; writes an entry of `out_width` to the cache.
+    """
+    return Op(
+        name=name,
+        kind="pooling",
+        dtype=dtype,
+        flops=6 * width * tokens,
+        weight_bytes=weights * elem_bytes,
+        in_bytes=2 * width * elem_bytes * tokens,
+        kv_bytes=out_width * elem_bytes * tokens / ratio,
+        count=count,
+        dims={"rows": tokens, "width": 2 * width},
+    )
+
+
+def causal_conv(
+    name: str,
+    *,
+    batch: Number,
+    q_len: Number,
+    channels: int,
+    taps: int,
+    dtype: str,
+    elem_bytes: int,
+    count: int = 1,
+    bias: int = 0,
+) -> Op:
+    """A short causal convolution along the tokens, each channel by itself, and SiLU: 2 per tap and 4 per element.
+    The last taps - 1 inputs of each sequence are its state, read and written (role: KV cache).
+    """
+    elems = channels * batch * q_len
+    return Op(
+        name=name,
+        kind="conv",
+        dtype=dtype,
+        flops=(2 * taps + 4) * elems,
+        weight_bytes=(channels * taps + bias) * elem_bytes,
+        kv_bytes=2 * channels * (taps - 1) * elem_bytes * batch,
+        in_bytes=elem_bytes * elems,
+        out_bytes=elem_bytes * elems,
+        count=count,
+        dims={"rows": batch * q_len, "width": channels},
+    )
+
+
+def recurrence(
+    name: str,
+    *,
+    batch: Number,
+    q_len: Number,
+    key_heads: int,
+    value_heads: int,
+    key_dim: int,
+    value_dim: int,
+    chunk: int,
+    delta_rule: bool,
+    state_elem_bytes: int,
+    weights: int,
+    dtype: str,
+    elem_bytes: int,
+    count: int = 1,
+) -> Op:
+    """Linear attention: for each value head a state S[key_dim, value_dim] that each token decays, updates and reads.
+
+    One token (q_len 1): the state is read and written whole; 2 matrix-vector products of 2*dk*dv and the decay, and
+    with the delta rule one product more. Many tokens: in chunks of C, of which the part within a chunk is causal
+    attention, C*(dk + dv) FLOPs a token and head (with the delta rule also the triangular system, C*(2*dk + dv)),
+    and the part between chunks 4*dk*dv (6*dk*dv); each chunk's state goes through DRAM.
+    Sources: Mamba-2, arXiv:2405.21060, section 6; Gated DeltaNet, arXiv:2412.06464, section 3.
+    """
+    tokens, state = batch * q_len, value_heads * key_dim * value_dim
+    one = ndim(q_len) == 0 and q_len == 1
+    products = 6 if delta_rule else 4
+    io_elems = 2 * key_heads * key_dim + value_heads * value_dim
+    chunk_bytes = 0 if one else 2 * state * elem_bytes * tokens / chunk
+    within = chunk * value_heads * ((3 * key_dim + 2 * value_dim) if delta_rule else (key_dim + value_dim))
+    return Op(
+        name=name,
+        kind="state_update" if one else "scan",
+        unit="vector" if one else "tensor",
+        dtype=dtype,
+        flops=((products + 1) * state if one else within + products * state) * tokens,
+        weight_bytes=weights * elem_bytes,
+        kv_bytes=(2 if one else 1) * state * state_elem_bytes * batch,
+        in_bytes=io_elems * elem_bytes * tokens + chunk_bytes,
+        out_bytes=value_heads * value_dim * elem_bytes * tokens,
+        count=count,
+        dims={"rows": tokens, "width": state, "chunks": 1 if one else q_len / chunk},
     )
 
 

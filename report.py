@@ -43,9 +43,9 @@ def _versus(naive, flash) -> list[str]:
     """Naive attention next to flash attention: the metrics, and what the attention kernels alone take."""
 
     def attention(est, phase: str, field: str) -> float:
-        names = ("attention", "qk_scores", "softmax", "pv")
+        names = ("attention", "qk_scores", "softmax", "pv")  # of whichever kind of layer
         part = getattr(est, phase)
-        return sum(getattr(k, field) for k in part.kernels if k.name in names) / (part.steps or 1)
+        return sum(getattr(k, field) for k in part.kernels if k.name.endswith(names)) / (part.steps or 1)
 
     def row(name: str, show, value) -> tuple[str, ...]:
         return name, show(value(naive)), show(value(flash)), f"{value(naive) / value(flash):.2f}x"
@@ -276,10 +276,19 @@ def waterfall_json(rows: list[dict]) -> str:
 
 def models_text(models) -> str:
     rows = [
-        (m.name, m.title, f"{m.parameters / 1e9:.2f} B", f"{m.kv_bytes_per_token('fp16') / 1024:.0f} KiB")
+        (
+            m.name,
+            m.title,
+            m.family,
+            f"{m.parameters / 1e9:,.2f} B",
+            f"{m.active_parameters / 1e9:,.2f} B",
+            f"{m.kv_bytes_per_token('fp16'):,}",
+        )
         for m in models
     ]
-    return tabulate(rows, ("name", "model", "parameters", "KV per token, fp16"), tablefmt="simple")
+    headers = ("name", "model", "family", "parameters", "active", "KV bytes per token, fp16")
+    align = ("left", "left", "left", "right", "right", "right")
+    return tabulate(rows, headers, tablefmt="simple", disable_numparse=True, colalign=align)
 
 
 def hardware_text(chips) -> str:

@@ -24,7 +24,9 @@ def prefill_attention(op, chip, fit) -> dict[str, np.ndarray]:
     b, q, kv, h, k, d, kv_bytes, io_bytes = _columns(op)
     group = h / k if fit.pack_prefill else 1.0  # query heads in a tile: it then spans tile_m / group queries
     keys = _block_keys(d, fit)
-    blocks, longest, tiles = _causal_blocks(q, kv, fit.tile_m / group, keys)
+    window = op.dims.get("window")  # the most keys that a query sees
+    window = None if window is None else np.asarray(window, dtype=float)[..., None]
+    blocks, longest, tiles = _causal_blocks(q, kv, fit.tile_m / group, keys, window)
     ctas, blocks = b * h / group * tiles, b * h / group * blocks
     splits = SPLITS if fit.split_prefill else SPLITS[:1]
     mma, softmax = _block_clocks(fit.tile_m, keys, d, op.dtype, chip, fit)
@@ -138,19 +140,24 @@ def _block_clocks(rows, keys, head_dim, dtype, chip, fit):
     return mma, rows * keys * (1 / EXP_PER_CLOCK + fit.vector_ops / chip.fp32_cores_per_sm)
 
 
-def _causal_blocks(q_len, kv_len, rows, keys):
+def _causal_blocks(q_len, kv_len, rows, keys, window=None):
     """(KV blocks that all query tiles of a head visit, those of the longest tile, query tiles).
-    Tile j (from the start of the context) visits ceil(j * rows / keys) blocks: an exact sum for whole ratios.
+    Tile j (from the start of the context) visits ceil(j * rows / keys) blocks: an exact sum for whole ratios. A
+    window caps the blocks of a tile.
     """
     ends, tiles = np.ceil(kv_len / rows), np.ceil(q_len / rows)
     ratio = np.maximum(keys / rows, 1.0)  # query tiles per KV block
     per = np.maximum(rows / keys, 1.0)  # KV blocks per query tile, where tiles are the taller
 
-    def up_to(tile):
-        whole = np.floor(tile / ratio)
-        return per * (ratio * whole * (whole + 1) / 2 + (tile - ratio * whole) * (whole + 1))
+    cap = np.inf if window is None else np.ceil((window + rows - 1) / (keys * per))
 
-    return up_to(ends) - up_to(ends - tiles), per * np.ceil(ends / ratio), tiles
+    def up_to(tile):
+        rising = tile if window is None else np.minimum(tile, ratio * cap)
+        whole = np.floor(rising / ratio)
+        blocks = per * (ratio * whole * (whole + 1) / 2 + (rising - ratio * whole) * (whole + 1))
+        return blocks if window is None else blocks + per * cap * (tile - rising)
+
+    return up_to(ends) - up_to(ends - tiles), per * np.minimum(np.ceil(ends / ratio), cap), tiles
 
 
 def _l2_rate(chip, fit) -> float:

@@ -17,13 +17,16 @@ MAY_IMPORT = {
     "kernels/gemm": set(),
     "kernels/attention": set(),
     "kernels/pointwise": set(),
+    "kernels/recurrent": set(),
     "cycles": {"kernels", "ops"},
     "intervals": {"hardware"},
-    "model": {"inputs", "ops"},
+    "layers": {"ops"},
+    "model": {"inputs", "layers", "ops"},
+    "configs": {"inputs", "model"},
     "roofline": set(),
     "report": {"cycles", "intervals"},
     "seed": {"model", "ops", "roofline"},
-    "estimator": {"cycles", "hardware", "inputs", "intervals", "model", "ops"}
+    "estimator": {"configs", "cycles", "hardware", "inputs", "intervals", "model", "ops"}
     | {"report", "roofline", "runtimes", "seed"},
     "visualize": {"cycles", "estimator", "inputs", "roofline"},
     "validate": {"cycles", "estimator", "hardware", "inputs", "intervals", "kernels", "ops", "roofline"}
