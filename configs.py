@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
-from inputs import InputError, check_size, nearest, pick, shown
+from inputs import MAX_SIZE, InputError, check_size, nearest, pick, shown
 from model import MAX_LAYERS, Model
 
 CATALOGUE = Path(__file__).resolve().parent / "catalog" / "models"
@@ -38,12 +38,12 @@ class Config:
     def _named(self, key: str) -> str:
         return f"key {key!r} (model_type {self.family})"
 
-    def size(self, key: str, default: int | None = None, *, low: int = 1) -> int:
+    def size(self, key: str, default: int | None = None, *, low: int = 1, high: int = MAX_SIZE) -> int:
         """A whole number; required if there is no default."""
         value = self.get(key, default)
         if value is None:
             raise InputError(f"{self._named(key)} is missing")
-        return value if value == default else check_size(self._named(key), value, low=low)
+        return check_size(self._named(key), value, low=low if default is None else min(low, default), high=high)
 
     def flag(self, key: str, default: bool = False) -> bool:
         value = self.get(key, default)
@@ -107,8 +107,7 @@ def compact(letters: str) -> str:
 def decoder(c: Config, **changes) -> dict:
     """Fields that every family names alike: sizes, tied embeddings, RoPE on part of a head."""
     hidden, heads = c.size("hidden_size"), c.size("num_attention_heads")
-    layers = changes.get("layers") or c.size("num_hidden_layers")
-    check_size("key 'num_hidden_layers'", layers, high=MAX_LAYERS)
+    layers = changes.get("layers") or c.size("num_hidden_layers", high=MAX_LAYERS)
     head_dim = changes.get("head_dim") or c.size("head_dim", 0) or max(1, hidden // heads)
     rope = c.get("rope_parameters")
     factor = rope.get("partial_rotary_factor") if isinstance(rope, dict) else None
@@ -124,7 +123,7 @@ def decoder(c: Config, **changes) -> dict:
         "vocab": c.size("vocab_size"),
         "max_positions": c.size("max_position_embeddings"),
         "tied_embeddings": c.flag("tie_word_embeddings", c.family.startswith(("gemma", "cohere"))),
-        "rotary_dim": 0 if turned == head_dim else turned - turned % 2,
+        "rotary_dim": 0 if turned == head_dim else max(2, turned - turned % 2),
     } | changes
 
 
@@ -221,7 +220,7 @@ def gemma2(c: Config) -> dict:
 
 
 def gemma3(c: Config) -> dict:
-    every = c.size("sliding_window_pattern", 6)
+    every = c.size("sliding_window_pattern", 6, high=MAX_LAYERS)
     one_full = {"mixers": compact("S" * (every - 1) + "F"), "sliding_window": c.size("sliding_window")}
     return dense(c, sandwich_norms=True, qk_norm="head", **({} if c.get("layer_types") else one_full))
 
@@ -264,11 +263,11 @@ def mixtral(c: Config) -> dict:
 
 def qwen_mixture(c: Config, **changes) -> dict:
     """The MLPs of Qwen's mixtures."""
-    layers, every = c.size("num_hidden_layers"), c.size("decoder_sparse_step", 1)
+    layers, every = c.size("num_hidden_layers", high=MAX_LAYERS), c.size("decoder_sparse_step", 1)
     only = c.get("mlp_only_layers", [])
     if not isinstance(only, list):
         c.refuse(f"mlp_only_layers must be a list, not {shown(only)}")
-    letters = "".join("D" if i in only or (i + 1) % every else "E" for i in range(min(layers, MAX_LAYERS)))
+    letters = "".join("D" if i in only or (i + 1) % every else "E" for i in range(layers))
     shared = c.size("shared_expert_intermediate_size", 0, low=0)
     fields = mixture(c, "num_experts", "moe_intermediate_size", shared=shared, mlps=compact(letters))
     width = c.size("intermediate_size") if "D" in letters else 0
@@ -286,7 +285,7 @@ def qwen3_moe(c: Config) -> dict:
 
 def delta_net(c: Config) -> dict:
     """Three gated delta nets to one gated GQA, as in Qwen3-Next and Qwen3.5."""
-    base, every = decoder(c, qk_norm="head"), c.size("full_attention_interval", 4)
+    base, every = decoder(c, qk_norm="head"), c.size("full_attention_interval", 4, high=MAX_LAYERS)
     mixers = compact("G" * (every - 1) + "F")
     if c.get("layer_types") is not None:
         mixers = compact(c.letters("layer_types", LETTERS, base["layers"]))
@@ -310,9 +309,10 @@ def qwen3_5_moe(c: Config) -> dict:
 
 
 def llama4(c: Config) -> dict:
-    base, every, width = decoder(c), c.size("interleave_moe_layer_step", 1), c.size("intermediate_size")
+    base, width = decoder(c), c.size("intermediate_size")
+    every = c.size("interleave_moe_layer_step", 1, high=MAX_LAYERS)
     mixers = "C3F"
-    if isinstance(c.get("no_rope_layers"), list) and c.get("no_rope_layers"):
+    if isinstance(c.get("no_rope_layers"), list):
         mixers = compact(c.letters("no_rope_layers", {1: "C", 0: "F"}, base["layers"]))
     fields = mixture(c, "num_local_experts", "intermediate_size", shared=width, mlps=compact("D" * (every - 1) + "E"))
     chunk, wide = c.size("attention_chunk_size"), c.size("intermediate_size_mlp") if every > 1 else 0
@@ -457,6 +457,8 @@ def nemotron_h(c: Config) -> dict:
             c.refuse(f"hybrid_override_pattern must be of the letters {' '.join(kinds)}, not {shown(pattern)}")
     else:
         pattern = c.letters("layers_block_type", {"mamba": "M", "attention": "*", "moe": "E", "mlp": "-"})
+    if len(pattern) > MAX_LAYERS:
+        c.refuse(f"{len(pattern)} layers are more than {MAX_LAYERS}")
     both = [kinds[letter] for letter in pattern]
     head_dim = c.size("head_dim", c.size("attention_head_dim", 0)) or None
     base = decoder(c, layers=len(pattern), head_dim=head_dim) if head_dim else decoder(c, layers=len(pattern))
@@ -483,7 +485,8 @@ def nemotron_h(c: Config) -> dict:
 
 def nemotron_nas(c: Config) -> dict:
     """A Llama whose blocks were searched: some without attention, MLPs of several widths."""
-    layers, hidden, heads = c.size("num_hidden_layers"), c.size("hidden_size"), c.size("num_attention_heads")
+    layers = c.size("num_hidden_layers", high=MAX_LAYERS)
+    hidden, heads = c.size("hidden_size"), c.size("num_attention_heads")
     mixers, widths, groups = "", [], set()
     for block in c.per_layer("block_configs", layers):
         attention, ffn = (Config(block, c.family).inner(part) for part in ("attention", "ffn"))
@@ -593,7 +596,7 @@ def model_from_config(values: object, *, name: str, title: str, source: str = ""
     family, text = values.get("model_type"), values.get("text_config")
     if isinstance(text, dict):  # the language model of one that sees or hears too
         outer = {key: values[key] for key in ("tie_word_embeddings",) if key in values}
-        if family not in FAMILIES:
+        if not isinstance(family, str) or family not in FAMILIES:
             family = str(text.get("model_type")).removesuffix("_text")
         values = outer | text
     if family is None:
@@ -640,7 +643,7 @@ def catalogue_names() -> tuple[str, ...]:
 def catalogue_model(name: str) -> Model:
     """The catalogue's model of that name."""
     values = _read(CATALOGUE / f"{name}.json")
-    title = values["_hub"][0].split("/")[-1].removeprefix("Meta-").removesuffix("-hf")
+    title = values["_hub"][0].split("/")[-1].removeprefix("Meta-").removesuffix("-hf").removesuffix("-pt")
     return model_from_config(values, name=name, title=title, source=values["_source"])
 
 

@@ -64,7 +64,8 @@ def grouped_query(model, letter: str, p: Pass, count: int) -> list[Op]:
     (I: its own, T: that of the layer before).
     """
     heads, kv_heads, head_dim, v_head_dim = model.head_shape(letter)
-    own = "sliding_" if letter == "S" and model.head_shape("S") != model.head_shape("F") else ""
+    unlike = model.keys_are_values or model.head_shape("S") != model.head_shape("F")
+    own = "sliding_" if letter == "S" and unlike else ""
     values = 0 if model.keys_are_values and letter != "S" else v_head_dim  # or the K projection serves as V too
     width = heads * (head_dim + model.attention_gate_dim) + kv_heads * (head_dim + values)
     number, tokens = p.number(count), p.tokens
