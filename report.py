@@ -48,7 +48,8 @@ def _versus(naive, flash) -> list[str]:
         return sum(getattr(k, field) for k in part.kernels if k.name.endswith(names)) / (part.steps or 1)
 
     def row(name: str, show, value) -> tuple[str, ...]:
-        return name, show(value(naive)), show(value(flash)), f"{value(naive) / value(flash):.2f}x"
+        a, b = value(naive), value(flash)
+        return name, show(a), show(b), f"{a / b:.2f}x" if b else ""  # a model may have no attention at all
 
     rows = [row("TTFT", seconds, lambda est: est.ttft_s)]
     rows += [row("prefill attention", seconds, lambda est: attention(est, "prefill", "time_s"))]
