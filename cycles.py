@@ -11,7 +11,8 @@ from kernels.attention import decode_attention, kv_append, prefill_attention
 from kernels.gemm import gemm, usable_l2_bytes
 from kernels.moe import combine, grouped_gemm, route
 from kernels.pointwise import pointwise
-from ops import Number, Op, host
+from kernels.recurrent import scan
+from ops import Number, Op, few_queries, host
 
 # What time is spent on, by what would have to be better for it to shrink.
 BOUNDS = {
@@ -35,9 +36,6 @@ CAUSES = {
 }
 
 
-FEW = 16  # new tokens per sequence
-
-
 def cycle_causes(op: Op, chip, fit=None, *, weights_resident: float = 0.0) -> dict[str, Number]:
     """Seconds of one launch of `op` by cause; they add up to cycle_s. Raises KeyError for an unknown kind.
 
@@ -57,14 +55,16 @@ def _gemm(op, chip, fit, weights_resident):
 
 
 def _attention(op, chip, fit, _):
-    q_len, kv_len = op.dims["q_len"], op.dims["kv_len"]
-    # a few new tokens after a long context (decode, verified guesses) are one tile of the split-KV kernel
-    few = np.ndim(q_len) == 0 and q_len <= FEW and (q_len == 1 or np.all(np.asarray(kv_len) > q_len))
+    few = few_queries(op.dims["q_len"], op.dims["kv_len"])
     return (decode_attention if few else prefill_attention)(op, chip, fit.attention)
 
 
 def _kv_append(op, chip, fit, _):
     return kv_append(op, chip, fit.attention)
+
+
+def _scan(op, chip, fit, _):
+    return scan(op, chip, fit.attention)
 
 
 def _pointwise(op, chip, fit, _):
@@ -75,11 +75,10 @@ def _mixture(op, chip, fit, _):
     return {"grouped_gemm": grouped_gemm, "route": route, "combine": combine}[op.kind](op, chip, fit)
 
 
-KERNELS = {"gemm": _gemm, "attention": _attention, "kv_write": _kv_append}
-KERNELS |= dict.fromkeys(
-    ("norm", "rope", "swiglu", "residual", "embedding", "softmax", "sample", "elementwise", "quantize"), _pointwise
-)
-KERNELS |= dict.fromkeys(("grouped_gemm", "route", "combine"), _mixture)
+POINTWISE = ("norm", "rope", "swiglu", "activation", "residual", "elementwise", "embedding", "softmax", "sample")
+POINTWISE += ("quantize", "topk", "pooling", "conv", "state_update")
+KERNELS = {"gemm": _gemm, "attention": _attention, "kv_write": _kv_append, "scan": _scan}
+KERNELS |= dict.fromkeys(POINTWISE, _pointwise) | dict.fromkeys(("grouped_gemm", "route", "combine"), _mixture)
 
 
 FP8_SUSTAINED_SHARE = 1400 / 1979  # of the fp8 peak, by large products on an H100 SXM [MAMF, see hardware.py]

@@ -19,7 +19,7 @@ from cycles import BOUNDS, CAUSES, cycle_pass
 from hardware import A100_80GB_PCIE, CHIPS, Chip, with_tensor_peak
 from inputs import MAX_SIZE, InputError, check_quantity, check_size, check_sizes, nearest, pick, shown
 from intervals import phase_interval, spread
-from model import ELEM_BYTES, LLAMA3_8B, MODELS, Model, forward, quantized_bytes
+from model import ELEM_BYTES, LLAMA3_8B, Model, forward
 from ops import Number, Op
 from precision import ACTIVATION_FORMATS, KV_FORMATS, WEIGHT_FORMATS, Precision, on_chip, precision
 from roofline import roofline_causes
@@ -35,7 +35,7 @@ class Case:
     output_tokens may be arrays that broadcast: the metrics then have their shape.
     """
 
-    model: str | Model = "llama3-8b"  # python estimator.py --list-models
+    model: str | Model = "llama3-8b"  # python estimator.py --list-models; or the path of a config.json
     hardware: str | Chip = "a100-80gb-pcie"  # python estimator.py --list-hardware
     batch: Number = 8  # sequences, all alike, starting together
     input_tokens: Number = 2048  # prompt, per sequence
@@ -53,13 +53,14 @@ class Case:
     speculative: int = 0  # tokens that a draft guesses per decode step; 0: none
     acceptance: float = 0.8  # probability that a guess is accepted
     draft: str | Model | None = None  # the model that guesses; None: guesses cost nothing (n-gram look-up)
+    imbalance: float = 0.0  # of a mixture's experts: the load of the r-th busiest goes with r ** -imbalance
     samples: int = 1  # continuations of each prompt (parallel samples, beams), sharing its KV cache
     memory_fraction: float = 0.9  # of the device memory that the engine may use
     l2_persistent: bool = False  # weights that fit in the L2 stay there between passes (what pinning would buy)
 
 
 CHOICES = {
-    "model": (*MODELS, "any other of --list-models", "a config.json"),
+    "model": ("a name of --list-models or the hub", "the path of a config.json or of its folder"),
     "hardware": CHIPS,
     "dtype": ELEM_BYTES,
     "weights": WEIGHT_FORMATS,
@@ -190,11 +191,11 @@ def named_model(model):
         if not hasattr(model, "kv_cache_bytes"):
             raise InputError(f"model must be a name, a path or a record, not {shown(model)}")
         return model
-    if model in MODELS:
-        return MODELS[model]
-    import configs  # reads files: only needed beyond the models that have an entry in model.py
+    if model == LLAMA3_8B.name:
+        return LLAMA3_8B
+    import configs  # reads files: only needed beyond the home workload's model
 
-    return configs.load(model)
+    return configs.find_model(model)
 
 
 def resolve(case: Case) -> tuple[Case, Model, Chip]:
@@ -219,6 +220,7 @@ def resolve(case: Case) -> tuple[Case, Model, Chip]:
         speculative=check_size("speculative", case.speculative, low=0, high=64),
         acceptance=check_quantity("acceptance", case.acceptance, low=0.0, high=1.0),
         samples=check_size("samples", case.samples, high=1024),
+        imbalance=check_quantity("imbalance", case.imbalance, low=0.0, high=8.0),
         memory_fraction=check_quantity("memory-fraction", case.memory_fraction, low=0.01, high=1.0),
     )
     try:
@@ -238,7 +240,7 @@ def resolve(case: Case) -> tuple[Case, Model, Chip]:
     return case, model, chip
 
 
-def case_precision(case: Case, chip: Chip) -> tuple[Precision | None, str]:
+def case_precision(case: Case, model: Model, chip: Chip) -> tuple[Precision | None, str]:
     """What the case's formats run as on `chip`, with a note where that differs; None where all are `dtype`."""
     formats = (case.weights, case.activations, case.kv_cache)
     if all(form in (None, case.dtype) for form in formats):
@@ -246,6 +248,11 @@ def case_precision(case: Case, chip: Chip) -> tuple[Precision | None, str]:
     if case.method == "seed":
         raise InputError("method seed knows one format for everything: no --weights, --activations, --kv-cache")
     return on_chip(precision(case.dtype, *formats), chip, case.dtype)
+
+
+def draft_precision(case: Case, chip: Chip) -> Precision | None:
+    """A draft model runs in `dtype`."""
+    return None
 
 
 def estimate(case: Case | None = None) -> Estimate:
@@ -262,7 +269,7 @@ def estimate(case: Case | None = None) -> Estimate:
     latency_s = ttft_s + decode_s
     per_sequence = case.output_tokens / latency_s
     used = memory(case, model, chip)
-    run_as, note = case_precision(case, chip)
+    run_as, note = case_precision(case, model, chip)
     return Estimate(
         case=case,
         model=model,
@@ -313,6 +320,7 @@ def pass_ops(case: Case, model: Model, chip: Chip, batch: Number, q_len: Number,
     """The kernels of one pass of the case."""
     if not isinstance(model, Model):
         return traced_ops(case, model, batch, q_len, kv_len)
+    formats = draft_precision(case, chip) if model is case.draft else case_precision(case, model, chip)[0]
     return forward(
         model,
         batch=batch,
@@ -320,7 +328,8 @@ def pass_ops(case: Case, model: Model, chip: Chip, batch: Number, q_len: Number,
         kv_len=kv_len,
         dtype=case.dtype,
         attention_kernel=case.attention,
-        precision=case_precision(case, chip)[0],
+        precision=formats,
+        imbalance=case.imbalance,
     )
 
 
@@ -495,7 +504,10 @@ def seed_phases(case: Case, model: Model) -> tuple[Phase, Phase]:
         "chunked_prefill",
         "speculative",
         "samples",
+        "imbalance",
     )
+    if [letter for _, letter, _ in model.parts] != ["F", "D"] or model.kv_lora_rank:
+        raise InputError(f"method seed knows dense models with full attention only, not {model.name}")
     for field in fields(Case):
         if field.name in (*fixed, "l2_persistent") and getattr(case, field.name) != field.default:
             raise InputError(
@@ -520,18 +532,12 @@ def memory(case: Case, model: Model, chip: Chip) -> Memory:
     the largest inputs and outputs of any one prefill kernel. The last two grow linearly with batch, so the largest
     batch that fits is a division. A draft model's weights and KV cache count too; samples share their prompt's cache.
     """
-    models = [model, case.draft] if case.draft else [model]
-    weights_bytes = sum(each.parameters for each in models) * ELEM_BYTES[case.dtype]
+    models = [(model, case_precision(case, model, chip)[0])]
+    if case.draft:
+        models.append((case.draft, draft_precision(case, chip)))
+    weights_bytes = sum(each.weight_bytes(case.dtype, formats) for each, formats in models)
     tokens = case.input_tokens + case.samples * case.output_tokens
-    kv_per_sequence = sum(each.kv_cache_bytes(case.dtype, tokens) for each in models)
-    formats, _ = case_precision(case, chip)
-    if formats is not None and isinstance(model, Model):  # the draft stays 16-bit
-        own = (model.parameters * ELEM_BYTES[case.dtype], model.kv_bytes_per_token(case.dtype))
-        quantized = quantized_bytes(model, formats, own[0], ELEM_BYTES[case.dtype])
-        weights_bytes, kv_per_sequence = (
-            weights_bytes - own[0] + quantized[0],
-            kv_per_sequence + (quantized[1] - own[1]) * tokens,
-        )
+    kv_per_sequence = sum(each.kv_cache_bytes(case.dtype, tokens, formats) for each, formats in models)
     room = max(0, chip.dram_bytes - weights_bytes)
     usable = max(0, int(case.memory_fraction * chip.dram_bytes) - weights_bytes)
     elem_bytes = ELEM_BYTES[case.dtype]
@@ -641,13 +647,19 @@ def number(name: str, text: str) -> int | float:
         raise InputError(f"{name} must be a number, not {text!r}") from None
 
 
+def truth(name: str, text: str) -> bool:
+    """true or false. Raises InputError."""
+    return {"true": True, "false": False}[pick(name, text.lower(), ("true", "false"))]
+
+
 def with_overrides(case: Case, assignments: list[str]) -> tuple[Case, dict[str, str]]:
     """The case with each "hardware.FIELD=VALUE" or "model.FIELD=VALUE" applied, and those by name."""
     records = {"hardware": CHIPS[pick("hardware", case.hardware, CHIPS)], "model": LLAMA3_8B}
     if any(assignment.startswith("model.") for assignment in assignments):
-        records["model"] = named_model(case.model)
+        records["model"] = named_model(case.model)  # a file is read once
         if not isinstance(records["model"], Model):
             raise InputError(f"{case.model} is traced from its code: edit its config.json instead of --set model.FIELD")
+        case = replace(case, model=records["model"])
     known = {f"{part}.{field.name}": field.type for part, record in records.items() for field in fields(record)}
     changes: dict[str, dict] = {"hardware": {}, "model": {}}
     overrides = {}
@@ -660,7 +672,7 @@ def with_overrides(case: Case, assignments: list[str]) -> tuple[Case, dict[str, 
             allowed = [other for other in known if other.startswith(part + ".")]
             names = ", ".join(allowed) or "hardware.FIELD, model.FIELD"
             raise InputError(f"unknown field {name!r}{nearest(name, known)}; known: {names}")
-        value = text if known[name] is str else number(name, text)
+        value = text if known[name] is str else number(name, text) if known[name] is not bool else truth(name, text)
         if known[name] is int and isinstance(value, float) and value.is_integer():
             value = int(value)  # 4e9 is a whole number too
         changes[part][field] = value
@@ -695,7 +707,7 @@ def run(argv: list[str]) -> str:
     if args.list_models:
         import configs
 
-        return report.models_text(configs.listing())
+        return report.models_text(configs.catalogue())
     if args.list_hardware:
         return report.hardware_text(CHIPS.values())
     est = estimate(case)

@@ -8,6 +8,7 @@ since it depends on the shape; the composition (engine version, clock, card) add
 import numpy as np
 
 from hardware import CHIPS
+from ops import few_queries
 
 # Ratios measured / estimated, 5th and 95th percentile of residuals, read off rows that validate.py judges: A100 rows
 # of TensorRT-LLM and SGLang, H100 rows of all engines, validation/pointwise.csv. Its last line says what they cover.
@@ -51,8 +52,8 @@ def _gemm_spread(op):
 
 def _regime(op) -> str:
     if op.kind == "attention":
-        one_query = np.ndim(op.dims["q_len"]) == 0 and op.dims["q_len"] == 1
-        return "decode attention" if one_query else "prefill attention"
+        few = few_queries(op.dims["q_len"], op.dims["kv_len"])
+        return "decode attention" if few else "prefill attention"
     return op.kind if op.kind in SPREADS else "pointwise"
 
 

@@ -28,7 +28,7 @@ class Op:
     """
 
     name: str
-    kind: str  # gemm, grouped_gemm, attention, norm, rope, kv_write, swiglu, embedding, softmax, sample, route, combine
+    kind: str  # gemm, attention, norm, ...: the keys of cycles.KERNELS
     unit: str = "vector"
     dtype: str
     flops: Number
@@ -48,6 +48,14 @@ class Op:
         return self.in_bytes + self.out_bytes
 
 
+def _operands(d_in: int, dtype: str, elem_bytes: int, precision) -> tuple[str, float, float, dict]:
+    """What a product multiplies, the bytes of an element of x and of W with their scales, and the dims that say so."""
+    if precision is None:
+        return dtype, elem_bytes, elem_bytes, {}
+    a_bytes, b_bytes = (form.element_bytes(d_in) for form in (precision.activations, precision.weights))
+    return precision.mma_dtype, a_bytes, b_bytes, {"a_bytes": a_bytes, "b_bytes": b_bytes, "c_bytes": elem_bytes}
+
+
 def linear(
     name: str,
     *,
@@ -57,31 +65,56 @@ def linear(
     dtype: str,
     elem_bytes: int,
     count: int = 1,
+    bias: int = 0,
     precision=None,
 ) -> Op:
     """y[t, out] = x[t, in] @ W[in, out].
-    flops = 2*t*in*out (a multiply-add is 2); W is read once per launch. No bias.
+    flops = 2*t*in*out (a multiply-add is 2); W is read once per launch. bias: elements read beside W.
     precision: a precision.Precision, whose formats W and x then have, scales included; y has elem_bytes.
     Source: equals torch FlopCounterMode's aten.mm (tests/test_oracle.py).
     >>> linear("q", tokens=1, d_in=4096, d_out=4096, dtype="fp16", elem_bytes=2).flops
     33554432
     """
-    a_bytes, b_bytes, widths = elem_bytes, elem_bytes, {}
-    if precision is not None:
-        dtype = precision.mma_dtype
-        a_bytes, b_bytes = (form.element_bytes(d_in) for form in (precision.activations, precision.weights))
-        widths = {"a_bytes": a_bytes, "b_bytes": b_bytes, "c_bytes": elem_bytes}
+    dtype, a_bytes, b_bytes, widths = _operands(d_in, dtype, elem_bytes, precision)
     return Op(
         name=name,
         kind="gemm",
         unit="tensor",
         dtype=dtype,
         flops=2 * d_in * d_out * tokens,
-        weight_bytes=d_in * d_out * b_bytes,
+        weight_bytes=d_in * d_out * b_bytes + bias * elem_bytes,
         in_bytes=d_in * a_bytes * tokens,
         out_bytes=d_out * elem_bytes * tokens,
         count=count,
         dims={"m": tokens, "n": d_out, "k": d_in, **widths},
+    )
+
+
+def batched_linear(
+    name: str,
+    *,
+    tokens: Number,
+    parts: int,
+    d_in: int,
+    d_out: int,
+    dtype: str,
+    elem_bytes: int,
+    count: int = 1,
+) -> Op:
+    """`parts` linears side by side in one launch, each with its own weights and its own slice of the input: one a
+    head, say. flops = 2*t*parts*in*out.
+    """
+    return Op(
+        name=name,
+        kind="gemm",
+        unit="tensor",
+        dtype=dtype,
+        flops=2 * parts * d_in * d_out * tokens,
+        weight_bytes=parts * d_in * d_out * elem_bytes,
+        in_bytes=parts * d_in * elem_bytes * tokens,
+        out_bytes=parts * d_out * elem_bytes * tokens,
+        count=count,
+        dims={"m": tokens, "n": d_out, "k": d_in, "batch": parts},
     )
 
 
@@ -112,32 +145,47 @@ def grouped_linear(
     dtype: str,
     elem_bytes: int,
     count: int = 1,
+    bias: int = 0,
     imbalance: float = 0.0,
+    precision=None,
 ) -> Op:
     """One linear layer of a mixture of experts: each of tokens * top_k (token, expert) pairs through its expert, all
     experts in one launch. flops = 2 * pairs * in * out; only the weights of experts that are chosen are read.
+    bias: elements that an expert has beside its matrix. precision: as in `linear`.
     imbalance: the load of the r-th busiest expert goes with r ** -imbalance; 0 is uniform.
     """
     pairs = top_k * tokens
     active = distinct_experts(tokens, experts, top_k, imbalance)
+    dtype, a_bytes, b_bytes, widths = _operands(d_in, dtype, elem_bytes, precision)
     return Op(
         name=name,
         kind="grouped_gemm",
         unit="tensor",
         dtype=dtype,
         flops=2 * d_in * d_out * pairs,
-        weight_bytes=d_in * d_out * elem_bytes * active,
-        in_bytes=d_in * elem_bytes * pairs,
+        weight_bytes=(d_in * d_out * b_bytes + bias * elem_bytes) * active,
+        in_bytes=d_in * a_bytes * pairs,
         out_bytes=d_out * elem_bytes * pairs,
         count=count,
         dims={"m": pairs, "n": d_out, "k": d_in, "experts": experts, "active": active}
-        | {"tokens": tokens, "top_k": top_k, "imbalance": imbalance},
+        | {"tokens": tokens, "top_k": top_k, "imbalance": imbalance, **widths},
     )
 
 
-def route(name: str, *, tokens: Number, experts: int, top_k: int, dtype: str, elem_bytes: int, count: int = 1) -> Op:
+def route(
+    name: str,
+    *,
+    tokens: Number,
+    experts: int,
+    top_k: int,
+    dtype: str,
+    elem_bytes: int,
+    count: int = 1,
+    weights: int = 0,
+) -> Op:
     """Chooses each token's experts from the router's logits: a softmax (5 per logit: max, subtract, exp, sum, divide)
     and a top-k (a compare per logit); writes an index and a weight, 4 bytes each, for each of its experts.
+    weights: learned scales of the experts.
     """
     logits = experts * tokens
     return Op(
@@ -145,6 +193,7 @@ def route(name: str, *, tokens: Number, experts: int, top_k: int, dtype: str, el
         kind="route",
         dtype=dtype,
         flops=6 * logits,
+        weight_bytes=weights * elem_bytes,
         in_bytes=elem_bytes * logits,
         out_bytes=8 * top_k * tokens,
         count=count,
@@ -166,7 +215,7 @@ def combine(name: str, *, tokens: Number, top_k: int, hidden: int, dtype: str, e
     )
 
 
-def visible_keys(q_len: Number, kv_len: Number, window: int | None = None) -> Number:
+def visible_keys(q_len: Number, kv_len: Number, window: Number | None = None) -> Number:
     """Sum over the q queries of the keys each sees under a causal mask; query i (from 0) of q sees kv-q+i+1, or the
     last `window` of them. = q*(kv-q) + q*(q+1)/2, less what the window cuts. Exact in integers: q*(q+1) is even.
     >>> visible_keys(4, 4)  # 1 + 2 + 3 + 4
@@ -184,9 +233,32 @@ def visible_keys(q_len: Number, kv_len: Number, window: int | None = None) -> Nu
     return every - (last * (last + 1) // 2 - before * (before + 1) // 2)
 
 
+FEW = 16  # new tokens per sequence that engines still run as a decode step, as they verify guesses
+
+
+def few_queries(q_len: Number, kv_len: Number) -> bool:
+    """Does a pass decode (one new token), or verify a few guesses after a long context? It then runs decode's kernels,
+    with the queries of a sequence in one tile.
+    """
+    return np.ndim(q_len) == 0 and q_len <= FEW and (q_len == 1 or bool(np.all(np.asarray(kv_len) > q_len)))
+
+
 def smaller(a: Number, b: Number) -> Number:
     """The smaller of the two, element by element; an int where both are."""
     return min(a, b) if np.ndim(a) == np.ndim(b) == 0 else np.minimum(a, b)
+
+
+def visible_in_chunk(q_len: Number, kv_len: Number, chunk: int) -> Number:
+    """visible_keys where a query sees only its own chunk of the context: keys from the last multiple of `chunk` on.
+    >>> visible_in_chunk(5, 5, 2)  # 1 + 2, 1 + 2, 1
+    7
+    """
+
+    def up_to(position):
+        chunks, rest = position // chunk, position % chunk
+        return chunks * (chunk * (chunk + 1) // 2) + rest * (rest + 1) // 2
+
+    return up_to(kv_len) - up_to(kv_len - q_len)
 
 
 def attention(
@@ -202,42 +274,92 @@ def attention(
     elem_bytes: int,
     count: int = 1,
     kv_elem_bytes: float | None = None,
-    window: int | None = None,
+    v_head_dim: int | None = None,
+    window: Number | None = None,
+    sinks: int = 0,
 ) -> Op:
     """Causal flash attention: o[b, q, h, d] = softmax(Q K^T / sqrt(d)) V, scores never leave the SM.
     flops = 2 matmuls * 2 * d * (batch * heads * visible keys); K and V are read once per KV head (GQA).
     The softmax runs on the CUDA cores beside the MMAs and is not in `flops`.
     kv_elem_bytes: of an element of the cache with its scales, if not elem_bytes; the MMAs stay in `dtype`.
+    v_head_dim: d of V and the output, where it isn't head_dim. sinks: learned logits.
     window: a sliding layer's queries see no more than so many keys, and older ones are not read.
     Source: FlashAttention-2, arXiv:2307.08691, section 3; FLOPs equal torch's two bmm, less the masked half.
     >>> attention("a", batch=1, q_len=1, kv_len=10, heads=4, kv_heads=1, head_dim=2,
     ...     dtype="fp16", elem_bytes=2).flops  # 4 * 2 * 4 heads * 10 keys
     320
     """
-    q_elems = heads * head_dim * batch * q_len
-    kv_elem_bytes = kv_elem_bytes or elem_bytes
     keys = kv_len if window is None else smaller(kv_len, window + q_len - 1)
-    one_query = np.ndim(q_len) == 0 and q_len == 1
+    return attention_over(
+        name,
+        batch=batch,
+        q_len=q_len,
+        keys=keys,
+        pairs=visible_keys(q_len, kv_len, window),
+        heads=heads,
+        kv_heads=kv_heads,
+        head_dim=head_dim,
+        v_head_dim=v_head_dim,
+        window=window,
+        dtype=dtype,
+        elem_bytes=elem_bytes,
+        kv_elem_bytes=kv_elem_bytes,
+        count=count,
+        sinks=sinks,
+    )
+
+
+def attention_over(
+    name: str,
+    *,
+    batch: Number,
+    q_len: Number,
+    keys: Number,
+    pairs: Number,
+    heads: int,
+    kv_heads: int,
+    head_dim: int,
+    dtype: str,
+    elem_bytes: int,
+    count: int = 1,
+    kv_elem_bytes: float | None = None,
+    v_head_dim: int | None = None,
+    key_elems: int | None = None,
+    window: Number | None = None,
+    sinks: int = 0,
+) -> Op:
+    """Flash attention whose mask is described by its result: `pairs` of a query and a key that it sees, in each
+    sequence and head, over `keys` that are read once: `key_elems` elements of each and KV head, K and V unless said.
+
+    In `dims`: kv_width, the elements of a key and its value together, where one is part of the other or they differ;
+    window, the most keys that a query sees.
+    """
+    value_dim = head_dim if v_head_dim is None else v_head_dim
+    both = head_dim + value_dim
+    stored = both if key_elems is None else key_elems
+    kv_elem_bytes = kv_elem_bytes or elem_bytes
     return Op(
         name=name,
         kind="attention",
         unit="tensor",
         dtype=dtype,
-        flops=4 * heads * head_dim * batch * visible_keys(q_len, kv_len, window),
-        kv_bytes=2 * kv_heads * head_dim * kv_elem_bytes * batch * keys,
-        in_bytes=elem_bytes * q_elems,
-        out_bytes=elem_bytes * q_elems,
+        flops=2 * heads * both * batch * pairs,
+        weight_bytes=sinks * elem_bytes,
+        kv_bytes=kv_heads * stored * kv_elem_bytes * batch * keys,
+        in_bytes=elem_bytes * (heads * head_dim * batch * q_len),
+        out_bytes=elem_bytes * (heads * value_dim * batch * q_len),
         count=count,
         dims={
             "batch": batch,
             "q_len": q_len,
-            "kv_len": keys if one_query else kv_len,
+            "kv_len": keys,
             "heads": heads,
             "kv_heads": kv_heads,
             "head_dim": head_dim,
             "kv_elem_bytes": kv_elem_bytes,
             "io_elem_bytes": elem_bytes,
         }
+        | ({} if v_head_dim is None else {"v_head_dim": value_dim, "kv_width": stored})
         | ({} if window is None else {"window": window}),
     )
 
@@ -256,6 +378,7 @@ def latent_attention(
     v_dim: int = 128,
     dtype: str,
     elem_bytes: int,
+    kv_elem_bytes: float | None = None,
     count: int = 1,
 ) -> Op:
     """Multi-head latent attention (DeepSeek-V2, arXiv:2405.04434, section 2.1), causal. As prefill runs it: heads of
@@ -266,20 +389,22 @@ def latent_attention(
     11520
     """
     d, v = (latent + rope_dim, latent) if absorbed else (nope_dim + rope_dim, v_dim)
-    kv_heads, kv_width = (1, d) if absorbed else (heads, d + v)
-    return Op(
-        name=name,
-        kind="attention",
-        unit="tensor",
+    kv_heads, key_elems = (1, d) if absorbed else (heads, d + v)
+    return attention_over(
+        name,
+        batch=batch,
+        q_len=q_len,
+        keys=kv_len,
+        pairs=visible_keys(q_len, kv_len),
+        heads=heads,
+        kv_heads=kv_heads,
+        head_dim=d,
+        v_head_dim=v,
+        key_elems=key_elems,
         dtype=dtype,
-        flops=2 * (d + v) * heads * batch * visible_keys(q_len, kv_len),
-        kv_bytes=kv_heads * kv_width * elem_bytes * batch * kv_len,
-        in_bytes=elem_bytes * heads * d * batch * q_len,
-        out_bytes=elem_bytes * heads * v * batch * q_len,
+        elem_bytes=elem_bytes,
+        kv_elem_bytes=kv_elem_bytes,
         count=count,
-        dims={"batch": batch, "q_len": q_len, "kv_len": kv_len, "heads": heads, "kv_heads": kv_heads}
-        | {"head_dim": d, "v_head_dim": v, "kv_width": kv_width}
-        | {"kv_elem_bytes": elem_bytes, "io_elem_bytes": elem_bytes},
     )
 
 
@@ -294,6 +419,8 @@ def naive_attention(
     dtype: str,
     elem_bytes: int,
     count: int = 1,
+    v_head_dim: int | None = None,
+    prefix: str = "",
 ) -> list[Op]:
     """Unfused attention: QK^T, softmax, PV as three kernels, the scores going through DRAM between them.
     Unlike flash attention it computes the full q x kv square: a batched GEMM can't skip the masked half.
@@ -301,25 +428,26 @@ def naive_attention(
     Source: torch FlopCounterMode's aten.bmm for QK^T and PV.
     """
     scores = heads * batch * q_len * kv_len
-    q_bytes = heads * head_dim * elem_bytes * batch * q_len
-    kv_bytes = kv_heads * head_dim * elem_bytes * batch * kv_len  # of K, or of V
+    value_dim = v_head_dim or head_dim
+    q_bytes, out_bytes = (heads * dim * elem_bytes * batch * q_len for dim in (head_dim, value_dim))
+    k_bytes, v_bytes = (kv_heads * dim * elem_bytes * batch * kv_len for dim in (head_dim, value_dim))
     common = {"dtype": dtype, "count": count}
     # one independent GEMM per (sequence, KV head); the query heads of a group are stacked along m
     group_rows, groups = heads // kv_heads * q_len, kv_heads * batch
     return [
         Op(
-            name="qk_scores",
+            name=prefix + "qk_scores",
             kind="gemm",
             unit="tensor",
             flops=2 * head_dim * scores,
             in_bytes=q_bytes,
-            kv_bytes=kv_bytes,
+            kv_bytes=k_bytes,
             out_bytes=elem_bytes * scores,
             dims={"m": group_rows, "n": kv_len, "k": head_dim, "batch": groups},
             **common,
         ),
         Op(
-            name="softmax",
+            name=prefix + "softmax",
             kind="softmax",
             flops=5 * scores,
             in_bytes=elem_bytes * scores,
@@ -328,21 +456,31 @@ def naive_attention(
             **common,
         ),
         Op(
-            name="pv",
+            name=prefix + "pv",
             kind="gemm",
             unit="tensor",
-            flops=2 * head_dim * scores,
+            flops=2 * value_dim * scores,
             in_bytes=elem_bytes * scores,
-            kv_bytes=kv_bytes,
-            out_bytes=q_bytes,
-            dims={"m": group_rows, "n": head_dim, "k": kv_len, "batch": groups},
+            kv_bytes=v_bytes,
+            out_bytes=out_bytes,
+            dims={"m": group_rows, "n": value_dim, "k": kv_len, "batch": groups},
             **common,
         ),
     ]
 
 
-def rms_norm(name: str, *, tokens: Number, hidden: int, dtype: str, elem_bytes: int) -> Op:
+def rms_norm(
+    name: str,
+    *,
+    tokens: Number,
+    hidden: int,
+    dtype: str,
+    elem_bytes: int,
+    count: int = 1,
+    weights: int | None = None,
+) -> Op:
     """y = x / rms(x) * w. 4 per element: square, sum, times 1/rms, times w. Reads and writes the row once.
+    `weights`: elements of w, where they are not one for each of the row.
     >>> rms_norm("n", tokens=1, hidden=4096, dtype="fp16", elem_bytes=2).bytes  # x, w, y: 3 * 8192
     24576
     """
@@ -351,10 +489,35 @@ def rms_norm(name: str, *, tokens: Number, hidden: int, dtype: str, elem_bytes: 
         kind="norm",
         dtype=dtype,
         flops=4 * hidden * tokens,
-        weight_bytes=hidden * elem_bytes,
+        weight_bytes=(hidden if weights is None else weights) * elem_bytes,
         in_bytes=hidden * elem_bytes * tokens,
         out_bytes=hidden * elem_bytes * tokens,
+        count=count,
         dims={"rows": tokens, "width": hidden},
+    )
+
+
+def gated_norm(
+    name: str,
+    *,
+    rows: Number,
+    width: int,
+    weights: int,
+    dtype: str,
+    elem_bytes: int,
+    count: int = 1,
+) -> Op:
+    """y = x / rms(x) * w * silu(z): rms_norm's 4 per element and swiglu's 5; reads x and the gate z."""
+    return Op(
+        name=name,
+        kind="norm",
+        dtype=dtype,
+        flops=9 * width * rows,
+        weight_bytes=weights * elem_bytes,
+        in_bytes=2 * width * elem_bytes * rows,
+        out_bytes=width * elem_bytes * rows,
+        count=count,
+        dims={"rows": rows, "width": width},
     )
 
 
@@ -375,13 +538,23 @@ def add_rms_norm(name: str, *, tokens: Number, hidden: int, dtype: str, elem_byt
     )
 
 
-def residual_add(name: str, *, tokens: Number, hidden: int, dtype: str, elem_bytes: int, count: int = 1) -> Op:
+def residual_add(
+    name: str,
+    *,
+    tokens: Number,
+    hidden: int,
+    dtype: str,
+    elem_bytes: int,
+    count: int = 1,
+    weights: int = 0,
+) -> Op:
     """r = r + x, where it is not fused with a norm: 1 per element, two tensors in, one out."""
     return Op(
         name=name,
         kind="residual",
         dtype=dtype,
         flops=hidden * tokens,
+        weight_bytes=weights * elem_bytes,
         in_bytes=2 * hidden * elem_bytes * tokens,
         out_bytes=hidden * elem_bytes * tokens,
         count=count,
@@ -426,11 +599,13 @@ def kv_write(
     elem_bytes: int,
     count: int = 1,
     kv_elem_bytes: float | None = None,
+    v_head_dim: int | None = None,
 ) -> Op:
     """Copies this pass's K and V into the cache: no FLOPs, one read and one write per element.
-    kv_elem_bytes: of an element of the cache with its scales, if not elem_bytes.
+    kv_elem_bytes: of an element of the cache with its scales, if not elem_bytes. v_head_dim: of V, if not head_dim.
     """
-    elems = 2 * kv_heads * head_dim * tokens
+    width = kv_heads * (head_dim + (head_dim if v_head_dim is None else v_head_dim))
+    elems = width * tokens
     return Op(
         name=name,
         kind="kv_write",
@@ -439,7 +614,7 @@ def kv_write(
         in_bytes=elem_bytes * elems,
         kv_bytes=(kv_elem_bytes or elem_bytes) * elems,
         count=count,
-        dims={"rows": tokens, "width": 2 * kv_heads * head_dim},
+        dims={"rows": tokens, "width": width},
     )
 
 
@@ -456,6 +631,151 @@ def swiglu(name: str, *, tokens: Number, intermediate: int, dtype: str, elem_byt
         out_bytes=intermediate * elem_bytes * tokens,
         count=count,
         dims={"rows": tokens, "width": intermediate},
+    )
+
+
+def activation(name: str, *, tokens: Number, intermediate: int, dtype: str, elem_bytes: int, count: int = 1) -> Op:
+    """y = max(x, 0)**2, or another function without a gate: 2 per element, one tensor in, one out."""
+    return Op(
+        name=name,
+        kind="activation",
+        dtype=dtype,
+        flops=2 * intermediate * tokens,
+        in_bytes=intermediate * elem_bytes * tokens,
+        out_bytes=intermediate * elem_bytes * tokens,
+        count=count,
+        dims={"rows": tokens, "width": intermediate},
+    )
+
+
+def top_k(
+    name: str,
+    *,
+    rows: Number,
+    width: Number,
+    top_k: Number,
+    dtype: str,
+    elem_bytes: int,
+    count: int = 1,
+    weights: int = 0,
+) -> Op:
+    """Of each row of `width` scores the `top_k` largest: softmax or sigmoid, a compare and a sum, 5 per score; writes
+    a 4-byte index and a 4-byte weight for each that is chosen. `weights`: learned scales of the scores.
+    """
+    return Op(
+        name=name,
+        kind="topk",
+        dtype=dtype,
+        flops=5 * width * rows,
+        weight_bytes=weights * elem_bytes,
+        in_bytes=width * elem_bytes * rows,
+        out_bytes=8 * top_k * rows,
+        count=count,
+        dims={"rows": rows, "width": width},
+    )
+
+
+def pooling(
+    name: str,
+    *,
+    tokens: Number,
+    ratio: int,
+    width: int,
+    out_width: int,
+    weights: int,
+    dtype: str,
+    elem_bytes: int,
+    count: int = 1,
+) -> Op:
+    """Compresses every `ratio` tokens into one cache entry, a softmax-weighted mean: reads values and logits, `width`
+    of each a token, 6 per pair; writes an entry of `out_width` to the cache.
+    """
+    return Op(
+        name=name,
+        kind="pooling",
+        dtype=dtype,
+        flops=6 * width * tokens,
+        weight_bytes=weights * elem_bytes,
+        in_bytes=2 * width * elem_bytes * tokens,
+        kv_bytes=out_width * elem_bytes * tokens / ratio,
+        count=count,
+        dims={"rows": tokens, "width": 2 * width},
+    )
+
+
+def causal_conv(
+    name: str,
+    *,
+    batch: Number,
+    q_len: Number,
+    channels: int,
+    taps: int,
+    dtype: str,
+    elem_bytes: int,
+    count: int = 1,
+    bias: int = 0,
+) -> Op:
+    """A short causal convolution along the tokens, each channel by itself, and SiLU: 2 per tap and 4 per element.
+    The last taps - 1 inputs of each sequence are its state, read and written (role: KV cache).
+    """
+    elems = channels * batch * q_len
+    return Op(
+        name=name,
+        kind="conv",
+        dtype=dtype,
+        flops=(2 * taps + 4) * elems,
+        weight_bytes=(channels * taps + bias) * elem_bytes,
+        kv_bytes=2 * channels * (taps - 1) * elem_bytes * batch,
+        in_bytes=elem_bytes * elems,
+        out_bytes=elem_bytes * elems,
+        count=count,
+        dims={"rows": batch * q_len, "width": channels},
+    )
+
+
+def recurrence(
+    name: str,
+    *,
+    batch: Number,
+    q_len: Number,
+    key_heads: int,
+    value_heads: int,
+    key_dim: int,
+    value_dim: int,
+    chunk: int,
+    delta_rule: bool,
+    state_elem_bytes: int,
+    weights: int,
+    dtype: str,
+    elem_bytes: int,
+    count: int = 1,
+) -> Op:
+    """Linear attention: for each value head a state S[key_dim, value_dim] that each token decays, updates and reads.
+
+    One token (q_len 1): the state is read and written whole; 2 matrix-vector products of 2*dk*dv and the decay, and
+    with the delta rule one product more. Many tokens: in chunks of C, of which the part within a chunk is causal
+    attention, C*(dk + dv) FLOPs a token and head (with the delta rule also the triangular system, C*(2*dk + dv)),
+    and the part between chunks 4*dk*dv (6*dk*dv); each chunk's state goes through DRAM.
+    Sources: Mamba-2, arXiv:2405.21060, section 6; Gated DeltaNet, arXiv:2412.06464, section 3.
+    """
+    tokens, state = batch * q_len, value_heads * key_dim * value_dim
+    one = np.ndim(q_len) == 0 and q_len == 1
+    products = 6 if delta_rule else 4
+    io_elems = 2 * key_heads * key_dim + value_heads * value_dim
+    chunk_bytes = 0 if one else 2 * state * elem_bytes * tokens / chunk
+    within = chunk * value_heads * ((3 * key_dim + 2 * value_dim) if delta_rule else (key_dim + value_dim))
+    return Op(
+        name=name,
+        kind="state_update" if one else "scan",
+        unit="vector" if one else "tensor",
+        dtype=dtype,
+        flops=((products + 1) * state if one else within + products * state) * tokens,
+        weight_bytes=weights * elem_bytes,
+        kv_bytes=(2 if one else 1) * state * state_elem_bytes * batch,
+        in_bytes=io_elems * elem_bytes * tokens + chunk_bytes,
+        out_bytes=value_heads * value_dim * elem_bytes * tokens,
+        count=count,
+        dims={"rows": tokens, "width": state, "chunks": 1 if one else q_len / chunk},
     )
 
 

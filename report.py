@@ -44,12 +44,13 @@ def _versus(naive, flash) -> list[str]:
     """Naive attention next to flash attention: the metrics, and what the attention kernels alone take."""
 
     def attention(est, phase: str, field: str) -> float:
-        names = ("attention", "qk_scores", "softmax", "pv")
+        names = ("attention", "qk_scores", "softmax", "pv")  # of whichever kind of layer
         part = getattr(est, phase)
-        return sum(getattr(k, field) for k in part.kernels if k.name in names) / (part.steps or 1)
+        return sum(getattr(k, field) for k in part.kernels if k.name.endswith(names)) / (part.steps or 1)
 
     def row(name: str, show, value) -> tuple[str, ...]:
-        return name, show(value(naive)), show(value(flash)), f"{value(naive) / value(flash):.2f}x"
+        a, b = value(naive), value(flash)
+        return name, show(a), show(b), f"{a / b:.2f}x" if b else ""  # a model may have no attention at all
 
     rows = [row("TTFT", seconds, lambda est: est.ttft_s)]
     rows += [row("prefill attention", seconds, lambda est: attention(est, "prefill", "time_s"))]
@@ -338,12 +339,19 @@ def waterfall_json(rows: list[dict]) -> str:
     return json.dumps({"waterfall": rows}, allow_nan=False)
 
 
-def models_text(models: list[tuple]) -> str:
+def models_text(models) -> str:
     rows = [
-        (name, title, family, f"{total / 1e9:,.2f} B", f"{active / 1e9:,.2f} B", f"{kv / 1024:,.1f} KiB")
-        for name, title, family, total, active, kv in models
+        (
+            m.name,
+            m.title,
+            m.family,
+            f"{m.parameters / 1e9:,.2f} B",
+            f"{m.active_parameters / 1e9:,.2f} B",
+            f"{m.kv_bytes_per_token('fp16'):,}",
+        )
+        for m in models
     ]
-    headers = ("name", "model", "family", "parameters", "active", "KV per token, fp16")
+    headers = ("name", "model", "family", "parameters", "active", "KV bytes per token, fp16")
     align = ("left", "left", "left", "right", "right", "right")
     return tabulate(rows, headers, tablefmt="simple", disable_numparse=True, colalign=align)
 

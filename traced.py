@@ -6,6 +6,7 @@ polynomial in them, is then known for all. Needs requirements-hf.txt; the only f
 """
 
 import hashlib
+import importlib.util
 import json
 import re
 import warnings
@@ -65,7 +66,11 @@ class TracedModel:
         """K and V of one token over all layers, 2 bytes an element in either dtype."""
         return self.kv_cache_bytes(dtype, 1)
 
-    def kv_cache_bytes(self, dtype: str, tokens: Number) -> Number:
+    def weight_bytes(self, dtype: str, precision=None) -> int:
+        """All parameters, 2 bytes each in either dtype; other formats are not known to a trace."""
+        return 2 * self.parameters
+
+    def kv_cache_bytes(self, dtype: str, tokens: Number, precision=None) -> Number:
         """The caches of one sequence of `tokens`; a sliding layer's holds its window at most."""
         total = 0
         for kernel in self.trace.decode:
@@ -129,6 +134,11 @@ def _attention(kernel: Kernel, batch: Number, q_len: Number, kv_len: Number, dty
 
 
 # Tracing --------------------------------------------------------------------------------------------------------
+
+
+def available() -> bool:
+    """Is what tracing needs installed?"""
+    return all(importlib.util.find_spec(name) for name in ("torch", "transformers"))
 
 
 def trace(config: dict) -> Trace:

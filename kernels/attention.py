@@ -25,6 +25,7 @@ def prefill_attention(op, chip, fit) -> dict[str, np.ndarray]:
     group = h / k if fit.pack_prefill else 1.0  # query heads in a tile: it then spans tile_m / group queries
     keys = _block_keys(kv_width / 2, fit)
     window = op.dims.get("window")  # the most keys that a query sees
+    window = None if window is None else np.asarray(window, dtype=float)[..., None]
     blocks, longest, tiles = _causal_blocks(q, kv, fit.tile_m / group, keys, window)
     ctas, blocks = b * h / group * tiles, b * h / group * blocks
     splits = SPLITS if fit.split_prefill else SPLITS[:1]

@@ -89,21 +89,17 @@ def gemm(op, chip, fit, *, narrow=None, resident=0.0, weights_resident=0.0) -> d
             for x in (op.dims["m"], op.dims["n"], op.dims["k"], op.dims.get("batch", 1), resident)
         )
     )
-    a_bytes, b_bytes, c_bytes = (op.dims.get(name, 2) for name in ("a_bytes", "b_bytes", "c_bytes"))
-    operand_bytes, narrow = OPERAND_BYTES[op.dtype], narrow or chip.fit.narrow
-    weight_only = b_bytes < 0.9 * operand_bytes
+    narrow = narrow or chip.fit.narrow
+    widths, stored, efficiency = operands(op, chip, narrow, fit.tensor_efficiency)
+    operand_bytes, weight_only = OPERAND_BYTES[op.dtype], widths[3] > 0
     fma_per_clock = chip.fma_per_clock(op.dtype) * chip.tensor_cores_per_sm
-    dequant_ops = (narrow.dequant8_ops if b_bytes > 0.75 else narrow.dequant4_ops) if weight_only else 0.0
-    widths = (a_bytes, b_bytes, c_bytes, dequant_ops, narrow.dequant_clocks if weight_only else 0.0)
-    sustained_fma = fma_per_clock * _efficiency(op.dtype, weight_only, chip, fit, narrow)
-    rates = (widths, chip, fit, sustained_fma, weights_resident)
+    rates = (widths, chip, fit, fma_per_clock * efficiency, weights_resident)
     most_splits = narrow.splits if operand_bytes < 2 else max(SPLITS)
     tiles, splits = (WEIGHT_ONLY_TILES, WEIGHT_ONLY_SPLITS) if weight_only else (TILES[chip.architecture], SPLITS)
     if chip.architecture == "ada" and operand_bytes < 2 and most_splits == 1:
         tiles += LOW_TILES
     limits = (chip.shared_bytes_per_sm, chip.registers_per_sm, chip.ctas_per_sm)
-    shared_widths = (operand_bytes, b_bytes if weight_only else operand_bytes)
-    candidates = _candidates(tiles, tuple(split for split in splits if split <= most_splits), *limits, *shared_widths)
+    candidates = _candidates(tiles, tuple(split for split in splits if split <= most_splits), *limits, *stored)
     every = _parts(candidates, *(x[..., None] for x in (m, n, k, batch, resident)), *rates)
     if operand_bytes < 2:
         small = (candidates[0] < 128) | (candidates[1] < 128)
@@ -114,11 +110,20 @@ def gemm(op, chip, fit, *, narrow=None, resident=0.0, weights_resident=0.0) -> d
     return _by_cause(parts, ideal_s, chip, fit)
 
 
-def _efficiency(dtype, weight_only, chip, fit, narrow) -> float:
-    """Share of the tensor peak that MMAs of `dtype` keep up."""
-    share = MMA_SYNC_SHARE[chip.architecture] if weight_only else 1.0
-    efficiency = min(narrow.fp8_efficiency, fit.tensor_efficiency) if dtype in ("fp8", "fp4") else fit.tensor_efficiency
-    return efficiency * share
+def operands(op, chip, narrow, tensor_efficiency) -> tuple[tuple, tuple, float]:
+    """Of a product with operands of any width: ((bytes of an element of x, W and y in memory, CUDA-core instructions
+    per widened weight, clocks per step for it), bytes of an element of x and W in shared memory, share of the tensor
+    peak that its MMAs keep up).
+    """
+    a_bytes, b_bytes, c_bytes = (op.dims.get(name, 2) for name in ("a_bytes", "b_bytes", "c_bytes"))
+    operand_bytes = OPERAND_BYTES[op.dtype]
+    if op.dtype in ("fp8", "fp4"):
+        tensor_efficiency = min(narrow.fp8_efficiency, tensor_efficiency)
+    if b_bytes >= 0.9 * operand_bytes:
+        return (a_bytes, b_bytes, c_bytes, 0.0, 0.0), (operand_bytes, operand_bytes), tensor_efficiency
+    dequant = (narrow.dequant8_ops if b_bytes > 0.75 else narrow.dequant4_ops, narrow.dequant_clocks)
+    share = tensor_efficiency * MMA_SYNC_SHARE[chip.architecture]
+    return (a_bytes, b_bytes, c_bytes, *dequant), (operand_bytes, b_bytes), share
 
 
 @lru_cache(maxsize=64)

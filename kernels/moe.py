@@ -13,9 +13,8 @@ from dataclasses import replace
 import numpy as np
 
 from experts import expert_tiles
-from kernels.gemm import _by_cause, _candidates, _parts
+from kernels.gemm import _by_cause, _candidates, _parts, operands
 
-WIDTHS = (2, 2, 2, 0.0, 0.0)  # bytes of x, W and y, nothing to dequantise
 HEIGHTS = (8, 16, 32, 64, 128, 256)  # tile heights for which dims["tiles"] may give known counts
 # As in kernels/gemm.py: rows, columns, k-step, stages, rows and columns of a warp tile, warps, SMs of a pair.
 UNTUNED = ((16, 32, 64, 3, 16, 8, 4, 1), (64, 64, 32, 3, 32, 32, 4, 1))  # Triton's, where nobody has tuned a tile
@@ -49,14 +48,17 @@ def grouped_gemm(op, chip, fit, *, resident=0.0, untuned=False) -> dict[str, np.
     names = ("m", "n", "k", "active", "tokens", "experts")
     sizes = [np.asarray(x, dtype=float) for x in (*(op.dims[name] for name in names), resident, untuned)]
     m, n, k, active, tokens, experts, resident, untuned = np.broadcast_arrays(*sizes)
+    widths, stored, efficiency = operands(op, chip, fit.narrow, fit.moe.tensor_efficiency)
+    # mma.sync kernels (Marlin) widen narrow weights on every architecture; asynchronous MMAs can't
+    tiles = AMPERE_TILES if stored[0] > stored[1] else TILES[chip.architecture]
     limits = (chip.shared_bytes_per_sm, chip.registers_per_sm, chip.ctas_per_sm)
-    candidates = _candidates(TILES[chip.architecture], (1,), *limits)
+    candidates = _candidates(tiles, (1,), *limits, *stored)
     counts = _tile_counts(op, candidates[0])
     counts = np.broadcast_to(counts, m.shape + counts.shape[-1:])
     rate = chip.fma_per_clock(op.dtype) * chip.tensor_cores_per_sm
     gemm_fit = replace(
         fit.gemm,
-        tensor_efficiency=fit.moe.tensor_efficiency,
+        tensor_efficiency=efficiency,
         dram_efficiency=1.0,
         step_clocks=0.0,
         overlap=fit.moe.overlap,
@@ -64,7 +66,7 @@ def grouped_gemm(op, chip, fit, *, resident=0.0, untuned=False) -> dict[str, np.
 
     def parts(candidates, tiles, m, n, k, active, resident):
         mean_rows = np.minimum(m / tiles, candidates[0])
-        rates = (WIDTHS, chip, gemm_fit, rate * fit.moe.tensor_efficiency, 1 - active / tiles, fit.moe.turns)
+        rates = (widths, chip, gemm_fit, rate * efficiency, 1 - active / tiles, fit.moe.turns)
         return _parts(candidates, mean_rows, n, k, tiles, resident, *rates)
 
     each = (m, n, k, active, resident)

@@ -8,32 +8,7 @@ import pytest
 import configs
 from estimator import Case, estimate, guarded, run
 from inputs import InputError
-from model import MODELS, Model, forward
-
-PUBLISHED = {  # parameters, as published with the checkpoints
-    "llama2-70b": 68_976_648_192,
-    "llama3-70b": 70_553_706_496,
-    "llama3.1-405b": 405_853_388_800,
-    "llama3.2-1b": 1_235_814_400,
-    "llama3.2-3b": 3_212_749_824,
-    "mistral-7b-v0.3": 7_248_023_552,
-}
-
-
-@pytest.mark.parametrize(("name", "parameters"), PUBLISHED.items())
-def test_explicit_graphs_of_the_catalogue(name, parameters):
-    model = configs.load(name)
-    assert isinstance(model, Model)
-    assert model.parameters == parameters
-    config = json.loads((configs.CATALOGUE / f"{name}.json").read_text())
-    assert config["_parameters"] == parameters
-    assert model.kv_bytes_per_token("fp16") == 2 * config["_kv_elements_per_token"]
-
-
-def test_the_catalogue_agrees_with_the_models_that_have_an_entry_in_the_code():
-    for name in ("llama2-7b", "llama2-13b", "llama3-8b"):
-        config = json.loads((configs.CATALOGUE / f"{name}.json").read_text())
-        assert replace(configs.build(config, name), title=MODELS[name].title) == MODELS[name]
+from model import forward
 
 
 def test_every_file_of_the_catalogue_has_its_source_and_sizes():
@@ -42,25 +17,21 @@ def test_every_file_of_the_catalogue_has_its_source_and_sizes():
     for path in paths:
         config = json.loads(path.read_text())
         assert config["_source"] and config["_hub"]
-        assert config["_parameters"] >= config["_active_parameters"] > 0 and config["_kv_elements_per_token"] > 0
-    assert all(name in run(["--list-models"]) for name in configs.names())
 
 
-def test_hub_names_paths_and_folders(tmp_path):
-    assert configs.load("meta-llama/Meta-Llama-3-8B") is MODELS["llama3-8b"]
-    assert configs.load("META-LLAMA/meta-llama-3-8b") is MODELS["llama3-8b"]
+def test_paths_and_folders(tmp_path):
     source = configs.CATALOGUE / "llama3.2-1b.json"
     folder = tmp_path / "mine"
     folder.mkdir()
     (folder / "config.json").write_text(source.read_text())
-    by_folder, by_path = configs.load(str(folder)), configs.load(str(source))
+    by_folder, by_path = configs.find_model(str(folder)), configs.find_model(str(source))
     assert by_folder.parameters == by_path.parameters == 1_235_814_400
     assert by_folder.name == "mine" and by_path.name == "llama3.2-1b"
     assert estimate(Case(model=str(folder))).tpot_s == estimate(Case(model="llama3.2-1b")).tpot_s
 
 
 def test_tied_embeddings_are_one_table_that_is_read_once():
-    model = configs.load("llama3.2-1b")
+    model = configs.find_model("llama3.2-1b")
     untied = replace(model, tied_embeddings=False)
     assert untied.parameters - model.parameters == model.vocab * model.hidden
     sizes = {"batch": 1, "q_len": 1, "kv_len": 10}
@@ -75,14 +46,14 @@ LLAMA = json.loads((configs.CATALOGUE / "llama3.2-1b.json").read_text())
     [
         (b"", "is not JSON"),
         (b'{"model_type": "llama"', "is not JSON"),
-        (b"\xff\xfe\x00\x80", "not a text file"),
-        (b"[1, 2]", "no model_type"),
-        (b"{}", "no model_type"),
-        (b'{"model_type": 3}', "no model_type"),
-        ({"hidden_size": None}, "hidden_size of this llama config must be"),
-        ({"num_hidden_layers": -1}, "num_hidden_layers of this llama config must be"),
-        ({"vocab_size": "many"}, "vocab_size of this llama config must be"),
-        ({"num_key_value_heads": 7}, "must be a multiple of num_key_value_heads (7)"),
+        (b"\xff\xfe\x00\x80", "is not JSON"),
+        (b"[1, 2]", "a config.json is one object"),
+        (b"{}", "key 'model_type' is missing"),
+        (b'{"model_type": 3}', "key 'model_type' must be a name, not 3"),
+        ({"hidden_size": None}, "key 'hidden_size' (model_type llama) is missing"),
+        ({"num_hidden_layers": -1}, "key 'num_hidden_layers' (model_type llama) must be"),
+        ({"vocab_size": "many"}, "key 'vocab_size' (model_type llama) must be"),
+        ({"num_key_value_heads": 7}, "must be a multiple of model.kv_heads (7)"),
         ({"head_dim": 63}, "head_dim must be even"),
         ({"head_dim": None, "num_attention_heads": 7, "num_key_value_heads": 7}, "or head_dim given"),
     ],
@@ -95,16 +66,10 @@ def test_unusable_files_are_refused_in_one_line(tmp_path, capsys, content, messa
     assert message in error and error.count("\n") == 1
 
 
-def test_a_missing_key_is_named_with_the_family(tmp_path):
-    config = {key: value for key, value in LLAMA.items() if key != "intermediate_size"}
-    with pytest.raises(InputError, match="a llama config needs intermediate_size"):
-        configs.build(config, "mine")
-
-
 @pytest.mark.parametrize("name", ["no-such-model", "owner/no-such-model", "", "."])
 def test_what_is_neither_name_nor_file(name):
     with pytest.raises(InputError):
-        configs.load(name)
+        configs.find_model(name)
 
 
 def test_traced_models_end_to_end(tmp_path, monkeypatch):
@@ -112,12 +77,12 @@ def test_traced_models_end_to_end(tmp_path, monkeypatch):
     import traced
 
     monkeypatch.setattr(traced, "CACHE", tmp_path / "traces")
-    config = LLAMA | {"model_type": "qwen3", "architectures": ["Qwen3ForCausalLM"], "num_hidden_layers": 2}
+    config = LLAMA | {"model_type": "olmo2", "architectures": ["Olmo2ForCausalLM"], "num_hidden_layers": 2}
     path = tmp_path / "config.json"
     path.write_text(json.dumps(config | {"vocab_size": 1000, "sliding_window": None}))
     est = estimate(Case(model=str(path), output_tokens=20))
     assert est.latency_s > estimate(Case(model=str(path), output_tokens=20, method="roofline")).latency_s
-    assert "qwen3" in str(est.model.family) and est.memory.fits
+    assert est.model.family == "olmo2" and est.memory.fits
     assert "---Flash Attention---" in run(["--model", str(path)])
     assert json.loads(run(["--model", str(path), "--json", "--output-tokens", "3"]))["tpot_s"] > 0
     for refused in (["--attention", "naive"], ["--weights", "int4"], ["--set", "model.layers=3"], ["--method", "seed"]):
