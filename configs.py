@@ -8,11 +8,13 @@ other model is traced from its real modelling code (traced.py), which needs requ
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
 from inputs import MAX_SIZE, InputError, check_size, nearest, pick, shown
 from model import MAX_LAYERS, Model
+from precision import Precision, from_checkpoint
 
 CATALOGUE = Path(__file__).resolve().parent / "catalog" / "models"
 MAX_FILE_BYTES = 2**24
@@ -618,7 +620,17 @@ def model_from_config(values: object, *, name: str, title: str, source: str = ""
     """The model that a parsed config.json describes, if its family has an explicit graph. Raises InputError."""
     family, keys = language_model(values)
     family = pick("model_type", family, FAMILIES)
-    return Model(name=name, title=title, family=family, source=source, **FAMILIES[family](Config(keys, family)))
+    fields = FAMILIES[family](Config(keys, family))
+    formats = checkpoint_formats(values)
+    return Model(name=name, title=title, family=family, source=source, quantization=formats, **fields)
+
+
+def checkpoint_formats(values: dict) -> Precision | None:
+    """What the quantization_config of a config.json asks for, if there is one. Raises InputError."""
+    own = values.get("quantization_config")
+    if own is None and isinstance(values.get("text_config"), dict):
+        own = values["text_config"].get("quantization_config")
+    return None if own is None else from_checkpoint({"quantization_config": own})
 
 
 def any_model(values: object, *, name: str, title: str, source: str = ""):
@@ -638,6 +650,7 @@ def any_model(values: object, *, name: str, title: str, source: str = ""):
     settings = {key: value for key, value in values.items() if not key.startswith("_")}
     return traced.TracedModel(
         name=name,
+        quantization=checkpoint_formats(values),
         title=title,
         family=values.get("model_type") or family,
         hidden=check_size("key 'hidden_size'", keys.get("hidden_size")),
@@ -655,7 +668,11 @@ def load_model(path: Path):
     name = file.parent.resolve().name if file.name == "config.json" else file.stem.removesuffix("_config")
     name = " ".join(name.split()) or "config"
     try:
-        return any_model(values, name=name, title=name, source=file.name)
+        model = any_model(values, name=name, title=name, source=file.name)
+        beside = file.with_name(file.name.replace("config.json", "hf_quant_config.json"))
+        if beside != file and beside.is_file() and model.quantization is None:  # ModelOpt's
+            model = replace(model, quantization=from_checkpoint(_read(beside)))
+        return model
     except InputError as error:
         raise InputError(f"{shown(str(file))}: {error}") from None
 

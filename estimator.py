@@ -21,7 +21,7 @@ from inputs import MAX_SIZE, InputError, check_quantity, check_size, check_sizes
 from intervals import phase_interval, spread
 from model import ELEM_BYTES, LLAMA3_8B, Model, forward
 from ops import Number, Op
-from precision import ACTIVATION_FORMATS, KV_FORMATS, WEIGHT_FORMATS, Precision, on_chip, precision
+from precision import ACTIVATION_FORMATS, KV_FORMATS, WEIGHT_FORMATS, Precision, in_dtype, on_chip, precision
 from roofline import roofline_causes
 from runtimes import RUNTIMES, Runtime
 from variants import prefill_passes, speculative_contexts
@@ -241,18 +241,23 @@ def resolve(case: Case) -> tuple[Case, Model, Chip]:
 
 
 def case_precision(case: Case, model: Model, chip: Chip) -> tuple[Precision | None, str]:
-    """What the case's formats run as on `chip`, with a note where that differs; None where all are `dtype`."""
-    formats = (case.weights, case.activations, case.kv_cache)
-    if all(form in (None, case.dtype) for form in formats):
+    """What the formats of `model` run as on `chip`, with a note where that differs; None where all are `dtype`. The
+    formats are those of the case, which are about its model and not about a draft; where it names none, the
+    checkpoint's.
+    """
+    draft = model is case.draft
+    weights, activations, kv_cache = (None,) * 3 if draft else (case.weights, case.activations, case.kv_cache)
+    own = model.quantization
+    if own is not None and not isinstance(model, Model):
+        return None, f"{model.name} is traced, in 16 bits: its checkpoint's formats ({own.name}) aren't applied"
+    wanted = precision(case.dtype, weights, activations, kv_cache)
+    if own is not None and weights is None and activations is None:
+        wanted = replace(in_dtype(own, case.dtype), **({"kv_cache": wanted.kv_cache} if kv_cache else {}))
+    if wanted == precision(case.dtype):
         return None, ""
     if case.method == "seed":
         raise InputError("method seed knows one format for everything: no --weights, --activations, --kv-cache")
-    return on_chip(precision(case.dtype, *formats), chip, case.dtype)
-
-
-def draft_precision(case: Case, chip: Chip) -> Precision | None:
-    """A draft model runs in `dtype`."""
-    return None
+    return on_chip(wanted, chip, case.dtype)
 
 
 def estimate(case: Case | None = None) -> Estimate:
@@ -320,7 +325,6 @@ def pass_ops(case: Case, model: Model, chip: Chip, batch: Number, q_len: Number,
     """The kernels of one pass of the case."""
     if not isinstance(model, Model):
         return traced_ops(case, model, batch, q_len, kv_len)
-    formats = draft_precision(case, chip) if model is case.draft else case_precision(case, model, chip)[0]
     return forward(
         model,
         batch=batch,
@@ -328,7 +332,7 @@ def pass_ops(case: Case, model: Model, chip: Chip, batch: Number, q_len: Number,
         kv_len=kv_len,
         dtype=case.dtype,
         attention_kernel=case.attention,
-        precision=formats,
+        precision=case_precision(case, model, chip)[0],
         imbalance=case.imbalance,
     )
 
@@ -532,9 +536,7 @@ def memory(case: Case, model: Model, chip: Chip) -> Memory:
     the largest inputs and outputs of any one prefill kernel. The last two grow linearly with batch, so the largest
     batch that fits is a division. A draft model's weights and KV cache count too; samples share their prompt's cache.
     """
-    models = [(model, case_precision(case, model, chip)[0])]
-    if case.draft:
-        models.append((case.draft, draft_precision(case, chip)))
+    models = [(each, case_precision(case, each, chip)[0]) for each in ((model, case.draft) if case.draft else (model,))]
     weights_bytes = sum(each.weight_bytes(case.dtype, formats) for each, formats in models)
     tokens = case.input_tokens + case.samples * case.output_tokens
     kv_per_sequence = sum(each.kv_cache_bytes(case.dtype, tokens, formats) for each, formats in models)
@@ -661,6 +663,7 @@ def with_overrides(case: Case, assignments: list[str]) -> tuple[Case, dict[str, 
             raise InputError(f"{case.model} is traced from its code: edit its config.json instead of --set model.FIELD")
         case = replace(case, model=records["model"])
     known = {f"{part}.{field.name}": field.type for part, record in records.items() for field in fields(record)}
+    del known["model.quantization"]  # --weights and the like
     changes: dict[str, dict] = {"hardware": {}, "model": {}}
     overrides = {}
     for assignment in assignments:

@@ -80,20 +80,24 @@ class Pass:
         held = self.elem_bytes if self.precision is None else self.precision.kv_cache.element_bytes(width)
         return {**self.number(count), "kv_elem_bytes": held}
 
-    def narrowed(self, name: str, rows: Number, width: int, count: int) -> list[Op]:
-        """The kernel that narrows the input [rows, width] of the product `name`, if there is one."""
-        if self.precision is None or not self.precision.quantized_activations:
-            return []
-        form = self.precision.activations
-        return [quantize(f"{name}_quant", tokens=rows, width=width, form=form, **self.number(count))]
+    def formats(self, part: str) -> Precision | None:
+        """Of the linear layers of one of precision.PARTS."""
+        return None if self.precision is None else self.precision.of(part)
 
-    def projection(self, name: str, d_in: int, d_out: int, count: int, bias: int = 0, rows: Number = None) -> list[Op]:
+    def narrowed(self, part: str, name: str, rows: Number, width: int, count: int) -> list[Op]:
+        """The kernel that narrows the input [rows, width] of the product `name`, if there is one."""
+        formats = self.formats(part)
+        if formats is None or not formats.quantized_activations:
+            return []
+        return [quantize(f"{name}_quant", tokens=rows, width=width, form=formats.activations, **self.number(count))]
+
+    def projection(
+        self, part: str, name: str, d_in: int, d_out: int, count: int, bias: int = 0, rows: Number | None = None
+    ) -> list[Op]:
         """A linear layer of a layer on `rows` (default: the pass's tokens), with what narrows its input."""
-        rows = self.tokens if rows is None else rows
-        op = linear(
-            name, tokens=rows, d_in=d_in, d_out=d_out, bias=bias, precision=self.precision, **self.number(count)
-        )
-        return [*self.narrowed(name, rows, d_in, count), op]
+        rows, formats = self.tokens if rows is None else rows, self.formats(part)
+        op = linear(name, tokens=rows, d_in=d_in, d_out=d_out, bias=bias, precision=formats, **self.number(count))
+        return [*self.narrowed(part, name, rows, d_in, count), op]
 
 
 def grouped_query(model, letter: str, p: Pass, count: int) -> list[Op]:
@@ -107,7 +111,7 @@ def grouped_query(model, letter: str, p: Pass, count: int) -> list[Op]:
     width = heads * (head_dim + model.attention_gate_dim) + kv_heads * (head_dim + values)
     number, tokens = p.number(count), p.tokens
     bias = width if model.qkv_bias else 0
-    ops = p.projection(own + "qkv_proj", model.hidden, width, count, bias)
+    ops = p.projection("attention", own + "qkv_proj", model.hidden, width, count, bias)
     if model.qk_norm == "projection":
         for name, many in (("q_norm", heads), ("k_norm", kv_heads)):
             ops.append(rms_norm(own + name, tokens=tokens, hidden=many * head_dim, **number))
@@ -134,7 +138,7 @@ def grouped_query(model, letter: str, p: Pass, count: int) -> list[Op]:
         ops.append(swiglu(own + "attn_gate", tokens=tokens, intermediate=heads * v_head_dim, **number))
     bias = model.hidden if model.o_bias else 0
     o_width = heads * v_head_dim
-    return [*ops, *p.projection(own + "o_proj", o_width, model.hidden, count, bias)]
+    return [*ops, *p.projection("attention", own + "o_proj", o_width, model.hidden, count, bias)]
 
 
 def scores(model, letter: str, p: Pass, count: int, shape: dict) -> list[Op]:
@@ -208,10 +212,10 @@ def latent(model, letter: str, p: Pass, count: int) -> list[Op]:
     number, tokens = p.number(count), p.tokens
     q_width, gate = heads * (nope + turned), heads * model.attention_gate_dim
     first = (model.q_lora_rank or q_width) + latent_dim + turned + gate
-    ops = p.projection("qkv_a_proj", hidden, first, count)
+    ops = p.projection("attention", "qkv_a_proj", hidden, first, count)
     if model.q_lora_rank:
         ops.append(rms_norm("q_norm", tokens=tokens, hidden=model.q_lora_rank, **number))
-        ops += p.projection("q_b_proj", model.q_lora_rank, q_width, count)
+        ops += p.projection("attention", "q_b_proj", model.q_lora_rank, q_width, count)
     ops.append(rms_norm("kv_norm", tokens=tokens, hidden=latent_dim, **number))
     if model.full_rope:
         ops.append(rope("rope", tokens=tokens, heads=heads, kv_heads=1, head_dim=turned, **number))
@@ -225,7 +229,9 @@ def latent(model, letter: str, p: Pass, count: int) -> list[Op]:
         ops.append(batched_linear("q_absorb", tokens=tokens, parts=heads, d_in=nope, d_out=latent_dim, **number))
         shape = {"heads": heads, "kv_heads": 1, "head_dim": stored, "v_head_dim": latent_dim}
     else:
-        ops += p.projection("kv_b_proj", latent_dim, heads * (nope + v_dim), count, rows=p.batch * p.kv_len)
+        ops += p.projection(
+            "attention", "kv_b_proj", latent_dim, heads * (nope + v_dim), count, rows=p.batch * p.kv_len
+        )
         shape = {"heads": heads, "kv_heads": heads, "head_dim": nope + turned, "v_head_dim": v_dim}
     if letter == "F" and not p.naive:
         dims = {"latent": latent_dim, "rope_dim": turned, "nope_dim": nope, "v_dim": v_dim}
@@ -240,7 +246,7 @@ def latent(model, letter: str, p: Pass, count: int) -> list[Op]:
         ops += [replace(op, in_bytes=op.in_bytes + op.kv_bytes, kv_bytes=0) for op in attended]
     if gate:
         ops.append(swiglu("attn_gate", tokens=tokens, intermediate=heads * v_dim, **number))
-    return [*ops, *p.projection("o_proj", heads * v_dim, hidden, count)]
+    return [*ops, *p.projection("attention", "o_proj", heads * v_dim, hidden, count)]
 
 
 def compressed(model, letter: str, p: Pass, count: int) -> list[Op]:
@@ -250,10 +256,10 @@ def compressed(model, letter: str, p: Pass, count: int) -> list[Op]:
     heads, dim, hidden, rank = model.heads, model.head_dim, model.hidden, model.q_lora_rank
     number, tokens, window = p.number(count), p.tokens, model.sliding_window
     ops = [
-        *p.projection("qkv_a_proj", hidden, rank + dim, count),
+        *p.projection("attention", "qkv_a_proj", hidden, rank + dim, count),
         rms_norm("q_norm", tokens=tokens, hidden=rank, **number),
         rms_norm("kv_norm", tokens=tokens, hidden=dim, **number),
-        *p.projection("q_b_proj", rank, heads * dim, count),
+        *p.projection("attention", "q_b_proj", rank, heads * dim, count),
         rope("rope", tokens=tokens, heads=heads, kv_heads=1, head_dim=model.rotary_dim or dim, **number),
         kv_write("kv_write", tokens=tokens, kv_heads=1, head_dim=dim, v_head_dim=0, **p.cached(dim, count)),
     ]
@@ -303,7 +309,7 @@ def compressed(model, letter: str, p: Pass, count: int) -> list[Op]:
     return [
         *ops,
         batched_linear("o_a_proj", tokens=tokens, parts=groups, d_in=heads * dim // groups, d_out=o_rank, **number),
-        *p.projection("o_b_proj", groups * o_rank, hidden, count),
+        *p.projection("attention", "o_b_proj", groups * o_rank, hidden, count),
     ]
 
 
@@ -327,11 +333,11 @@ def recurrent(model, letter: str, p: Pass, count: int) -> list[Op]:
         letter
     ]
     gate = key_dim if model.linear_gate_low_rank else values
-    ops = p.projection(name + "in_proj", hidden, channels + gate + extra, count)
+    ops = p.projection("attention", name + "in_proj", hidden, channels + gate + extra, count)
     if model.linear_gate_low_rank:
-        ops += p.projection(name + "gate_proj", key_dim, values, count)
+        ops += p.projection("attention", name + "gate_proj", key_dim, values, count)
     if letter == "K":
-        ops += p.projection(name + "decay_proj", key_dim, keys, count)
+        ops += p.projection("attention", name + "decay_proj", key_dim, keys, count)
     bias, taps = channels if model.conv_bias else 0, model.linear_conv_width
     one_per_head = {"rows": tokens * heads, "width": value_dim, "weights": value_dim}
     norm = {"rows": tokens, "width": values, "weights": values} if letter == "M" else one_per_head
@@ -353,18 +359,18 @@ def recurrent(model, letter: str, p: Pass, count: int) -> list[Op]:
             **number,
         ),
         gated_norm(name + "norm", **norm, **number),
-        *p.projection(name + "out_proj", values, hidden, count),
+        *p.projection("attention", name + "out_proj", values, hidden, count),
     ]
 
 
-def mlp(model, p: Pass, count: int, *, d_in: int, width: int, names: tuple, bias: bool) -> list[Op]:
+def mlp(model, p: Pass, count: int, *, d_in: int, width: int, names: tuple, bias: bool, part: str = "mlp"):
     """Up (and gate), activation, down. `names` of the three."""
     up, act, down = names
     factor, function = (2, swiglu) if model.gated_mlp else (1, activation)
     return [
-        *p.projection(up, d_in, factor * width, count, factor * width * bias),
+        *p.projection(part, up, d_in, factor * width, count, factor * width * bias),
         function(act, tokens=p.tokens, intermediate=width, **p.number(count)),
-        *p.projection(down, width, d_in, count, d_in * bias),
+        *p.projection(part, down, width, d_in, count, d_in * bias),
     ]
 
 
@@ -389,7 +395,7 @@ def mixture(model, letter: str, p: Pass, count: int) -> list[Op]:
     bias = experts if model.router_bias and not hashed else 0
     per_expert_scale = experts if letter == "B" else 0
     group = {"tokens": tokens, "experts": experts, "top_k": chosen, **number}
-    group |= {"precision": p.precision, "imbalance": p.imbalance}
+    group |= {"precision": p.formats("experts"), "imbalance": p.imbalance}
     up_bias, down_bias = (factor * width, inner) if model.expert_bias else (0, 0)
     rows = {"tokens": tokens * chosen, "intermediate": width, **number}
     ops = [
@@ -397,23 +403,23 @@ def mixture(model, letter: str, p: Pass, count: int) -> list[Op]:
         route("route", tokens=tokens, experts=experts, top_k=chosen, weights=per_expert_scale, **number),
     ]
     if model.moe_latent:
-        ops += p.projection("latent_down", hidden, inner, count)
+        ops += p.projection("mlp", "latent_down", hidden, inner, count)
         if model.moe_latent_norm:
             ops.append(rms_norm("latent_norm", tokens=tokens, hidden=inner, **number))
     ops += [
-        *p.narrowed("experts_up", tokens, inner, count),
+        *p.narrowed("experts", "experts_up", tokens, inner, count),
         grouped_linear("experts_up", d_in=inner, d_out=factor * width, bias=up_bias, **group),
         (swiglu if model.gated_mlp else activation)("experts_" + act, **rows),
-        *p.narrowed("experts_down", tokens * chosen, width, count),
+        *p.narrowed("experts", "experts_down", tokens * chosen, width, count),
         grouped_linear("experts_down", d_in=width, d_out=inner, bias=down_bias, **group),
         combine("experts_combine", tokens=tokens, top_k=chosen, hidden=inner, **number),
     ]
     if model.moe_latent:
-        ops += p.projection("latent_up", inner, hidden, count)
+        ops += p.projection("mlp", "latent_up", inner, hidden, count)
     if model.shared_expert_intermediate:
         names = ("shared_up", "shared_" + act, "shared_down")
         shared = model.shared_expert_intermediate
-        ops += mlp(model, p, count, d_in=hidden, width=shared, names=names, bias=False)
+        ops += mlp(model, p, count, d_in=hidden, width=shared, names=names, bias=False, part="shared")
         if model.shared_expert_gate:
             ops.append(linear("shared_gate", tokens=tokens, d_in=hidden, d_out=1, **number))
         ops.append(residual_add("shared_add", tokens=tokens, hidden=hidden, **number))

@@ -37,6 +37,7 @@ class Model:
     title: str
     family: str = "llama"
     source: str = ""
+    quantization: Precision | None = None  # formats of its checkpoint
     layers: int
     hidden: int
     heads: int  # of queries

@@ -5,7 +5,10 @@ format; weights narrower than that (weight-only formats: w4a16, w8a16) are widen
 Embeddings, norms and the LM head stay 16-bit, as quantised checkpoints keep them.
 """
 
+import re
+from collections import Counter
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 
 from inputs import InputError, pick
 from ops import Number
@@ -68,6 +71,9 @@ ACTIVATION_FORMATS = ("fp16", "bf16", "int8", "fp8", "nvfp4")
 SIXTEEN = ("fp16", "bf16")
 
 
+PARTS = ("attention", "mlp", "shared", "experts")  # of a layer; mlp: a dense one; shared: the shared experts
+
+
 @dataclass(frozen=True, kw_only=True)
 class Precision:
     """One format per role. Raises InputError for weights that no engine multiplies with such activations."""
@@ -76,6 +82,7 @@ class Precision:
     activations: Format
     kv_cache: Format
     narrow_query: bool = False  # a kernel narrows Q before attention: FlashAttention-3 reads an fp8 cache with fp8 Q
+    parts: tuple[tuple[str, "Precision"], ...] = ()  # of PARTS, those whose linear layers have formats of their own
 
     def __post_init__(self):
         weights, activations = self.weights.name, self.activations.name
@@ -84,11 +91,15 @@ class Precision:
             allowed = ", ".join(partners[activations])
             raise InputError(f"{activations} activations go with {allowed} weights, not {weights}")
 
+    def of(self, part: str) -> "Precision":
+        """The formats of the linear layers of one of PARTS."""
+        return dict(self.parts).get(part, self)
+
     @property
     def name(self) -> str:
         """What people call it: fp16, fp8, w8a8, w4a16, nvfp4, ..."""
         weights, activations = self.weights, self.activations
-        if weights == activations:
+        if weights.name == activations.name:
             return "w8a8" if weights.name == "int8" else weights.name
         return f"w{weights.bits}a{activations.bits}"
 
@@ -113,8 +124,9 @@ class Precision:
         def shown(form):
             return form.name + (f" (groups of {form.group})" if form.group else "")
 
-        parts = (f"weights {shown(self.weights)}", f"activations {shown(self.activations)}")
-        return f"{self.name}: {', '.join(parts)}, KV cache {shown(self.kv_cache)}"
+        roles = f"weights {shown(self.weights)}, activations {shown(self.activations)}, KV cache {shown(self.kv_cache)}"
+        others = "".join(f"; {part} {own.name}" for part, own in self.parts)
+        return f"{self.name}: {roles}{others}"
 
 
 def precision(dtype: str, weights=None, activations=None, kv_cache=None) -> Precision:
@@ -126,15 +138,29 @@ def precision(dtype: str, weights=None, activations=None, kv_cache=None) -> Prec
     )
 
 
+def in_dtype(own: Precision, dtype: str) -> Precision:
+    """`own` with its 16-bit roles in `dtype`."""
+
+    def form(old: Format, known: dict) -> Format:
+        return known[dtype] if old.name in SIXTEEN else old
+
+    formats = {"weights": form(own.weights, FORMATS), "activations": form(own.activations, FORMATS)}
+    parts = tuple((part, in_dtype(inner, dtype)) for part, inner in own.parts)
+    return replace(own, **formats, kv_cache=form(own.kv_cache, KV_FORMATS), parts=parts)
+
+
 def on_chip(wanted: Precision, chip, dtype: str = "bf16") -> tuple[Precision, str]:
     """What engines run of `wanted` on `chip`, and a note where that is something else: 8- and 4-bit floats without
     their MMAs run weight-only (Marlin in vLLM). Raises InputError where the chip has no rate and engines no such path.
     """
     if chip.architecture == "hopper" and wanted.kv_cache.name == "fp8":
         wanted = replace(wanted, narrow_query=True)
+    inner = [(part, *on_chip(own, chip, dtype)) for part, own in wanted.parts]
+    wanted = replace(wanted, parts=tuple((part, own) for part, own, _ in inner))
+    note = next((note for _, _, note in inner if note), "")
     if chip.fma_rates().get(wanted.mma_dtype):
-        return wanted, ""
-    same = wanted.weights == wanted.activations and wanted.weights.name in ("fp8", "nvfp4")
+        return wanted, note
+    same = wanted.weights.name in (wanted.activations.name, "mxfp4") and wanted.activations.name in ("fp8", "nvfp4")
     if not same:
         chip.fma_per_clock(wanted.mma_dtype)  # raises: says what the chip has
     run = replace(wanted, activations=FORMATS[dtype])
@@ -146,19 +172,38 @@ def on_chip(wanted: Precision, chip, dtype: str = "bf16") -> tuple[Precision, st
 
 def from_checkpoint(config: dict, dtype: str = "bf16") -> Precision:
     """The Precision that a checkpoint asks for: `config` is a Hugging Face config.json (or its quantization_config), or
-    ModelOpt's hf_quant_config.json. Raises InputError for a method that isn't known here.
+    ModelOpt's hf_quant_config.json. Parts whose linear layers it leaves out are `dtype`. Raises InputError for a method
+    that isn't known here.
     """
-    modelopt = config.get("quantization")
-    if isinstance(modelopt, dict):  # hf_quant_config.json
-        return _modelopt(modelopt, dtype)
-    quantization = config.get("quantization_config", config)
-    method = str(quantization.get("quant_method", "")).lower()
-    if not method and not quantization.get("quant_algo"):
-        if quantization is config and "quantization_config" not in config and "bits" not in config:
-            return precision(dtype)
+    quantization = config.get("quantization")  # of hf_quant_config.json
+    if not isinstance(quantization, dict):
+        quantization = config.get("quantization_config", config)
+    if not isinstance(quantization, dict):
+        raise InputError("quantization_config must be an object")
+    try:
+        return _checkpoint(quantization, "quantization_config" in config, dtype)
+    except (TypeError, ValueError, AttributeError, KeyError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError("quantization_config has a key of a kind that isn't known here") from error
+
+
+def _checkpoint(quantization: dict, required: bool, dtype: str) -> Precision:
+    algorithm, plain = quantization.get("quant_algo"), precision(dtype)
+    method = str(quantization.get("quant_method") or "").lower()
+    if not method and not algorithm:
+        if not required and "bits" not in quantization:
+            return plain
         raise InputError("quantization_config has no quant_method")
-    if quantization.get("quant_algo"):
-        return _modelopt(quantization, dtype)
+    if algorithm == "MIXED_PRECISION":
+        rest = _fp8(quantization.get("weight_block_size"), dtype) if method == "fp8" else plain
+        return _mixed(quantization, rest, dtype)
+    whole = _modelopt(quantization, dtype) if algorithm else _by_method(method, quantization, dtype)
+    own = replace(plain, kv_cache=whole.kv_cache)
+    return replace(whole, parts=tuple((part, own) for part in _left_out(quantization)))
+
+
+def _by_method(method: str, quantization: dict, dtype: str) -> Precision:
     known = ("gptq", "awq", "fp8", "fbgemm_fp8", "compressed-tensors", "mxfp4", "bitsandbytes", "modelopt")
     pick("quant_method", method, known)
     if method in ("gptq", "awq"):
@@ -176,6 +221,58 @@ def from_checkpoint(config: dict, dtype: str = "bf16") -> Precision:
     if method == "compressed-tensors":
         return _compressed_tensors(quantization, dtype)
     raise InputError("a modelopt quantization_config needs quant_algo")
+
+
+# Names of linear layers, after the layer's number, by which an ignore list shows what it leaves out.
+PROBES = {
+    "attention": ("self_attn.q_proj", "self_attn.q_b_proj", "attn.wq_b", "linear_attn.in_proj_qkv"),
+    "mlp": ("mlp.up_proj", "mlp.gate_up_proj"),
+    "shared": ("mlp.shared_experts.up_proj", "mlp.shared_expert.up_proj", "ffn.shared_experts.w1"),
+}
+
+
+def _left_out(quantization: dict) -> list[str]:
+    """The parts whose linear layers no layer has quantised; a few layers left out by number don't count."""
+    names = ("ignore", "modules_to_not_convert", "exclude_modules")
+    entries = next((quantization[name] for name in names if quantization.get(name)), [])
+    often = Counter(re.sub(r"\d+", "0", str(entry)) for entry in entries)
+    patterns = [entry for entry, times in often.items() if times > 3 or "0" not in entry]
+    return [part for part, probes in PROBES.items() if any(_names(p, probe) for p in patterns for probe in probes)]
+
+
+def _names(pattern: str, probe: str) -> bool:
+    """Does an entry of an ignore list ("re:...", a glob, a module or what is in front of it) name this layer?"""
+    name = f"model.layers.0.{probe}"
+    if pattern.startswith("re:"):
+        return re.match(pattern[3:], name) is not None
+    tail = re.sub(r"^.*layers\.[0*]\.?", "", pattern)
+    return bool(tail) and (fnmatchcase(probe, tail) or fnmatchcase(name, pattern) or probe.startswith(tail + "."))
+
+
+def _part(name: str) -> str:
+    """Which of PARTS the linear layer of this name belongs to."""
+    if "shared_expert" in name:
+        return "shared"
+    if "experts" in name:
+        return "experts"
+    return "mlp" if re.search(r"\.(mlp|ffn)\.", name) else "attention"
+
+
+def _mixed(quantization: dict, rest: Precision, dtype: str) -> Precision:
+    """ModelOpt's MIXED_PRECISION: an algorithm by layer. Of each part its most frequent; `rest` where it has none."""
+    votes = {part: Counter() for part in PARTS}
+    for name, entry in quantization["quantized_layers"].items():
+        if "lm_head" not in name:
+            votes[_part(name)][entry["quant_algo"]] += 1
+    kv = {"kv_cache_quant_algo": quantization.get("kv_cache_quant_algo")}
+    kv["kv_cache_scheme"] = quantization.get("kv_cache_scheme")
+    found = {part: _modelopt(kv | {"quant_algo": max(v, key=v.get)}, dtype) for part, v in votes.items() if v}
+    if not found:
+        raise InputError("MIXED_PRECISION without quantized_layers")
+    first = found.get("experts") or next(iter(found.values()))
+    rest = replace(rest, kv_cache=first.kv_cache)
+    others = ((part, found.get(part, rest)) for part in PARTS)
+    return replace(first, parts=tuple((part, own) for part, own in others if own != first))
 
 
 def _fp8(block, dtype: str, kv_cache=None) -> Precision:
@@ -226,16 +323,25 @@ def _modelopt(quantization: dict, dtype: str) -> Precision:
     """TensorRT Model Optimizer: quant_algo and kv_cache_quant_algo."""
     algorithms = {
         "FP8": ("fp8", "fp8"),
+        "MXFP8": ("fp8", "fp8"),
         "FP8_PER_CHANNEL_PER_TOKEN": ("fp8", "fp8"),
         "FP8_PB_WO": ("fp8", None),
         "NVFP4": ("nvfp4", "nvfp4"),
         "NVFP4_AWQ": ("nvfp4", "nvfp4"),
+        "W4A16_NVFP4": ("nvfp4", None),
         "W4A16_AWQ": ("int4", None),
         "W4A8_AWQ": ("int4", "fp8"),
         "W8A16": ("int8", None),
         "W8A8_SQ_PER_CHANNEL": ("int8", "int8"),
     }
-    weights, activations = algorithms[pick("quant_algo", quantization.get("quant_algo"), algorithms)]
+    algorithm = pick("quant_algo", quantization.get("quant_algo"), algorithms)
     kv = quantization.get("kv_cache_quant_algo")
+    scheme = quantization.get("kv_cache_scheme")
+    if kv is None and scheme:
+        kv = scheme if isinstance(scheme, str) else {"float": "FP8", "int": "INT8"}.get(scheme.get("type"))
     kv_cache = {"FP8": "fp8", "INT8": "int8"}[pick("kv_cache_quant_algo", kv, ("FP8", "INT8"))] if kv else None
-    return precision(dtype, weights, activations, kv_cache)
+    found = precision(dtype, *algorithms[algorithm], kv_cache)
+    if algorithm != "MXFP8":
+        return found
+    weights, activations = (replace(form, group=32, scale_bytes=1) for form in (found.weights, found.activations))
+    return replace(found, weights=weights, activations=activations)

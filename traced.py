@@ -10,6 +10,7 @@ import importlib.util
 import json
 import re
 import warnings
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from inputs import InputError
 from ops import Number, Op, attention, distinct_experts, kv_write, smaller
 
 CACHE = Path(__file__).resolve().parent / ".traces"
-VERSION = 1  # of what is cached; raise it when the recorder changes
+VERSION = 2  # of what is cached; raise it when the recorder changes
 PREFILL_POINTS = ((1, 512), (2, 512), (1, 1024), (1, 1536))  # (batch, prompt)
 DECODE_POINTS = ((1, 512), (2, 512), (1, 1024))  # (batch, context)
 COUNTS = ("flops", "weight_bytes", "kv_bytes", "in_bytes", "out_bytes")
@@ -56,6 +57,7 @@ class TracedModel:
     family: str
     hidden: int
     max_positions: int
+    quantization: object = None  # formats of its checkpoint, which a trace can't apply
     trace: Trace
 
     @property
@@ -121,9 +123,11 @@ def _op(kernel: Kernel, basis: list[Number], tokens: Number, dtype: str) -> Op:
 
 def _attention(kernel: Kernel, batch: Number, q_len: Number, kv_len: Number, dtype: str) -> list[Op]:
     """The KV write and attention from its heads: FLOPs under the causal mask, K and V read once per KV head."""
-    shape = {name: int(kernel.numbers[name][0]) for name in ("heads", "kv_heads", "head_dim")}
+    shape = {name: int(kernel.numbers[name][0]) for name in ("heads", "kv_heads", "head_dim", "v_head_dim")}
     number = {"dtype": dtype, "elem_bytes": 2, "count": kernel.count}
-    written = {name: shape[name] for name in ("kv_heads", "head_dim")}
+    written = {name: shape[name] for name in ("kv_heads", "head_dim", "v_head_dim")}
+    if shape["v_head_dim"] == shape["head_dim"]:
+        del shape["v_head_dim"]
     window = int(kernel.numbers["window"][0]) or None
     return [
         kv_write(f"{kernel.name}.kv_write", tokens=batch * q_len, **written, **number),
@@ -162,7 +166,11 @@ def trace(config: dict) -> Trace:
 SAME_CODE = {"kimi_k2": "deepseek_v3"}  # "architectures" of Kimi-K2's config.json: DeepseekV3ForCausalLM
 
 
-def _trace(config: dict) -> Trace:
+@contextmanager
+def built(config: dict):
+    """The model of a config.json on tensors without data, under FakeTensorMode for as long as the context lasts. Raises
+    InputError where transformers is missing or can't build it.
+    """
     try:
         import torch
         import transformers
@@ -178,21 +186,37 @@ def _trace(config: dict) -> Trace:
     except Exception as error:  # whatever its validators raise, it is about the user's file
         message = " ".join(str(error).split())[:200]
         raise InputError(f"transformers {transformers.__version__} can't read this config: {message}") from error
-    hf_config = hf_config.get_text_config()
     with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
         torch.set_default_dtype(torch.bfloat16)
         try:
-            model = _build(transformers.AutoModelForCausalLM, hf_config)
+            model = _build(transformers, hf_config)
         except Exception as error:  # as above: the modelling code met a config that it was not made for
             message = " ".join(str(error).split())[:200]
             raise InputError(f"transformers can't build {config.get('model_type')}: {message}") from error
         finally:
             torch.set_default_dtype(torch.float32)
         model.eval()
-        parameters = {id(p): p for p in model.parameters()}
-        prefill = [_record(model, batch, length, 0) for batch, length in PREFILL_POINTS]
-        decode = [_record(model, batch, 1, length - 1) for batch, length in DECODE_POINTS]
-    total = sum(parameter.numel() for parameter in parameters.values())
+        yield model
+
+
+def elements(model) -> int:
+    """Numbers in the checkpoint of the language model: parameters, and buffers such as a router's correction, each
+    once.
+    """
+    parts = (model.get_decoder(), model.get_output_embeddings())
+    tensors = (tensor for part in parts for tensor in part.state_dict().values() if tensor.is_floating_point())
+    return sum({tensor.untyped_storage()._cdata: tensor.numel() for tensor in tensors}.values())
+
+
+def _trace(config: dict) -> Trace:
+    with built(config) as model:
+        total = elements(model)
+        try:
+            prefill = [_record(model, batch, length, 0) for batch, length in PREFILL_POINTS]
+            decode = [_record(model, batch, 1, length - 1) for batch, length in DECODE_POINTS]
+        except Exception as error:  # as in `built`
+            message = " ".join(str(error).split())[:200]
+            raise InputError(f"the code of {config.get('model_type')} in transformers can't run: {message}") from error
     kernels = {
         "prefill": _fit(prefill, [terms(*point, decode=False) for point in PREFILL_POINTS]),
         "decode": _fit(decode, [terms(*point, decode=True) for point in DECODE_POINTS]),
@@ -203,7 +227,17 @@ def _trace(config: dict) -> Trace:
     return Trace(parameters=total, kv_bytes_per_token=round(per_token), **kernels)
 
 
-def _build(auto, hf_config):
+def _build(transformers, hf_config):
+    """The language model; the whole of one that sees too, where its language model has no class of its own."""
+    try:
+        return _with_attention(transformers.AutoModelForCausalLM, hf_config.get_text_config())
+    except ValueError as error:
+        if "Unrecognized configuration class" not in str(error):
+            raise
+        return _with_attention(transformers.AutoModelForImageTextToText, hf_config)
+
+
+def _with_attention(auto, hf_config):
     """The model with fused attention, or with attention spelled out where its code has no fused one."""
     try:
         return auto.from_config(hf_config, attn_implementation="sdpa")
@@ -256,7 +290,7 @@ def _record(model, batch: int, q_len: int, past: int) -> list[dict]:
     ids = torch.zeros(batch, q_len, dtype=torch.long)
     options = {"use_cache": False}
     if past:
-        cache = DynamicCache(config=model.config)
+        cache = DynamicCache(config=model.config.get_text_config())
         model(torch.zeros(batch, past, dtype=torch.long), past_key_values=cache, use_cache=True)
         options = {"past_key_values": cache, "use_cache": True}
     recorder = make_recorder(model, batch, q_len, past + q_len)
@@ -332,6 +366,8 @@ def make_recorder(model, batch: int, q_len: int, kv_len: int):
             if all(value(tensor) in known for tensor in outputs) and not operation.endswith("_"):
                 return result  # a view
             if not lives:
+                if operation in ("_to_copy", "clone") and self.origin(inputs[0]) in self.weights:
+                    self.same[value(outputs[0])] = self.origin(inputs[0])  # routers multiply in fp32
                 return result
             self.live |= {self.origin(tensor) for tensor in outputs}
             copied = inputs and operation in ("clone", "_to_copy", "contiguous") and real_elements(inputs[0])
@@ -351,6 +387,7 @@ def make_recorder(model, batch: int, q_len: int, kv_len: int):
             name, module = self.modules[-1]
             entry = {"name": name, "module": type(module).__name__, "reads": [self.origin(t) for t in inputs]}
             entry |= {"writes": [self.origin(t) for t in outputs], "experts": 0, "kv_bytes": 0}
+            entry["window"] = sliding_window(module)
             product = self.product(operation, inputs)
             if product:
                 self.group = None
@@ -400,7 +437,7 @@ def make_recorder(model, batch: int, q_len: int, kv_len: int):
             kv_len = k.shape[2]
             kv_heads = self.bytes[self.origin(k)] // (k.element_size() * batch * kv_len * head_dim)
             dims = {"heads": heads, "kv_heads": kv_heads, "head_dim": head_dim, "v_head_dim": v.shape[3]}
-            dims["window"] = getattr(module, "sliding_window", None) or 0
+            dims["window"] = sliding_window(module)
             return {"kind": "attention", "unit": "tensor", "flops": 0, "dims": dims}
 
         def fuse_attention(self) -> None:
@@ -420,7 +457,8 @@ def make_recorder(model, batch: int, q_len: int, kv_len: int):
                     keys, width = first["dims"]["n"], first["dims"]["k"]
                     kv_heads = max(1, self.bytes[first["reads"][1]] // (2 * batch * keys * width))
                     shape = {"heads": heads, "kv_heads": min(kv_heads, heads), "head_dim": width}
-                    window = keys if keys < kv_len else 0  # a sliding layer's cache holds its window only
+                    # a sliding layer's cache holds its window only
+                    window = step["window"] or (keys if keys < kv_len else 0)
                     step |= {
                         "kind": "attention",
                         "flops": 0,
@@ -483,6 +521,14 @@ def make_recorder(model, batch: int, q_len: int, kv_len: int):
             return entries
 
     return Recorder()
+
+
+def sliding_window(module) -> int:
+    """Of an attention module; 0: none. Its own, or its config's where all layers are alike."""
+    if hasattr(module, "sliding_window"):
+        return module.sliding_window or 0
+    config = getattr(module, "config", None)
+    return 0 if getattr(config, "layer_types", None) else getattr(config, "sliding_window", None) or 0
 
 
 def pointwise_kind(operation: str, module: str) -> str:

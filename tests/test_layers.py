@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "model": {"inputs", "layers", "ops", "precision"},
     "roofline": set(),
     "traced": {"inputs", "ops"},
-    "configs": {"inputs", "model", "traced"},
+    "configs": {"inputs", "model", "precision", "traced"},
     "variants": {"inputs", "ops"},
     "report": {"cycles", "intervals", "variants"},
     "seed": {"model", "ops", "roofline"},
