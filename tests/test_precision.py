@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 
 import ops
 import validate
+from configs import CATALOGUE, find_model
 from cycles import CAUSES, cycle_causes, cycle_s
-from estimator import Case, estimate, run
+from estimator import Case, estimate, guarded, run
 from hardware import A100_80GB_PCIE, A100_80GB_SXM, B200_SXM, CHIPS, H100_SXM, NARROW
 from inputs import InputError
 from model import LLAMA3_8B, forward
-from precision import FORMATS, KV_FORMATS, from_checkpoint, on_chip, precision
+from precision import FORMATS, KV_FORMATS, PARTS, from_checkpoint, on_chip, precision
 from roofline import roofline_s
 
 SHAPE = {"tokens": 8, "d_in": 4096, "d_out": 14336, "dtype": "fp16", "elem_bytes": 2}
@@ -116,7 +117,7 @@ def compressed(weights, inputs=None, **more):
         ({"quant_method": "gptq", "bits": 8, "group_size": -1}, "w8a16", 4096 + 2, "bf16"),
         ({"quant_method": "awq", "bits": 4, "group_size": 64, "zero_point": True}, "w4a16", 2048 + 64 * 2.5, "bf16"),
         ({"quant_method": "fp8", "activation_scheme": "dynamic"}, "fp8", 4100, "bf16"),
-        ({"quant_method": "fp8", "weight_block_size": [128, 128]}, "w8a8", 4096 + 32 * 4 / 128, "bf16"),
+        ({"quant_method": "fp8", "weight_block_size": [128, 128]}, "fp8", 4096 + 32 * 4 / 128, "bf16"),
         ({"quant_method": "mxfp4"}, "w4a16", 2048 + 128, "bf16"),
         (compressed(FLOAT_8, FLOAT_8, kv_cache_scheme=FLOAT_8), "fp8", 4100, "fp8"),
         (compressed(INT_8, INT_8), "w8a8", 4100, "bf16"),
@@ -287,3 +288,91 @@ def test_a_product_alone_takes_no_less_than_measured_without_the_benchmarks_shar
     rows = validate.narrow_rows("int8_wo", validate.DATA_SETS[1], FOLDER)
     assert np.all(rows.estimate_s() > rows.extra_s)
     assert rows.chip is A100_80GB_SXM
+
+
+# What checkpoints ask for, applied to a model ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "checkpoint_gib"), [("gpt-oss-20b", 12.8), ("gpt-oss-120b", 60.8)])
+def test_the_weights_of_gpt_oss_take_what_its_card_says(name, checkpoint_gib):
+    # gpt-oss model card, arXiv:2508.10925, table 1: mxfp4 experts, everything else bf16
+    est = estimate(Case(model=name, hardware="h100-sxm", dtype="bf16"))
+    assert round(est.memory.weights_bytes / 2**30, 1) == checkpoint_gib
+    kernels = {kernel.name: kernel for kernel in est.decode.kernels}
+    assert kernels["experts_up"].bytes < est.model.expert_intermediate * 2 * est.model.hidden * est.model.experts * (
+        kernels["experts_up"].count * est.decode.steps
+    )
+    assert est.precision.of("experts").name == "w4a16" and est.precision.of("attention").name == "bf16"
+    # asked for otherwise, the checkpoint's formats are dropped
+    plain = estimate(Case(model=name, hardware="h100-sxm", weights="bf16", dtype="bf16"))
+    assert plain.memory.weights_bytes == 2 * est.model.parameters and plain.precision is None
+
+
+def test_a_checkpoint_runs_as_the_chip_can():
+    case = Case(model="deepseek-v3", batch=1, input_tokens=100, output_tokens=3)
+    on_hopper = estimate(replace(case, hardware="h100-sxm"))
+    assert on_hopper.precision.name == "fp8" and not on_hopper.precision_note
+    assert {k.name for k in on_hopper.decode.kernels} >= {"qkv_a_proj_quant", "experts_up_quant", "experts_down_quant"}
+    on_ampere = estimate(case)
+    assert on_ampere.precision.name == "w8a16" and "no fp8 tensor-core rate" in on_ampere.precision_note
+    # a byte a weight, and an fp32 scale for each 128 x 128 of them: 4 / 128 / 128
+    fp8 = sum(
+        op.count * op.weight_bytes for op in forward(on_hopper.model, batch=2**62, q_len=1, kv_len=1, dtype="bf16")
+    )
+    assert on_hopper.memory.weights_bytes < 0.51 * fp8
+
+
+def ignoring(*entries, **changes):
+    return {"quant_method": "fp8", "modules_to_not_convert": list(entries)} | changes
+
+
+@pytest.mark.parametrize(
+    ("config", "parts"),
+    [
+        (ignoring("lm_head"), ""),
+        (ignoring("model.layers.*.self_attn", "model.layers.*.mlp.router"), "attention"),
+        (ignoring("re:.*self_attn.*", "re:.*shared_experts.*"), "attention shared"),
+        (ignoring(*(f"model.layers.{i}.self_attn*" for i in range(9))), "attention"),
+        (ignoring(*(f"model.layers.{i}.self_attn.q_proj" for i in range(9))), "attention"),
+        (ignoring(*(f"model.layers.{i}.mlp.gate" for i in range(9))), ""),  # the router
+        (ignoring(*(f"model.layers.{i}.input_layernorm" for i in range(9))), ""),
+        (ignoring("model.layers.0*", "model.layers.1.*", "model.layers.2.mlp.up_proj"), ""),  # a few layers by number
+        (ignoring("*.mlp.shared_expert.*"), "shared"),
+        (ignoring(*(f"layers.{i}.linear_attn*" for i in range(9))), "attention"),
+        (ignoring(*(f"model.layers.{i}.mlp*" for i in range(9))), "mlp shared"),
+    ],
+)
+def test_parts_that_a_checkpoint_leaves_out(config, parts):
+    found = from_checkpoint(config)
+    assert " ".join(part for part, _ in found.parts) == parts
+    assert all(own.name == "bf16" for _, own in found.parts) and found.name == "fp8"
+
+
+def test_mixed_precision_by_part():
+    layers = {f"model.layers.{i}.self_attn.q_proj": {"quant_algo": "FP8"} for i in range(3)}
+    layers |= {f"model.layers.{i}.mlp.experts.{j}.w1": {"quant_algo": "NVFP4"} for i in range(3) for j in range(4)}
+    layers |= {f"model.layers.{i}.mlp.shared_experts.up_proj": {"quant_algo": "W4A16_NVFP4"} for i in range(3)}
+    found = from_checkpoint({"quantization": {"quant_algo": "MIXED_PRECISION", "quantized_layers": layers}})
+    assert [found.of(part).name for part in PARTS] == ["fp8", "bf16", "w4a16", "nvfp4"]
+    # the same with a base of fp8, which the parts without an entry then are
+    base = {"quant_method": "fp8", "quant_algo": "MIXED_PRECISION", "quantized_layers": layers}
+    assert from_checkpoint({"quantization_config": base}).of("mlp").name == "fp8"
+
+
+def test_hf_quant_config_beside_the_config(tmp_path):
+    config = json.loads((CATALOGUE / "llama3-8b.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert find_model(str(tmp_path)).quantization is None
+    quantization = {"quant_algo": "FP8", "kv_cache_quant_algo": "FP8", "exclude_modules": ["lm_head"]}
+    (tmp_path / "hf_quant_config.json").write_text(json.dumps({"quantization": quantization}))
+    est = estimate(Case(model=str(tmp_path), hardware="h100-sxm"))
+    flags = estimate(Case(hardware="h100-sxm", weights="fp8", activations="fp8", kv_cache="fp8"))
+    assert est.tpot_s == flags.tpot_s and est.memory.total_bytes == flags.memory.total_bytes
+
+
+@pytest.mark.parametrize("own", [3, {"quant_method": ["fp8"]}, {"quant_method": "fp8", "weight_block_size": "x"}, {}])
+def test_senseless_quantization_configs_are_refused(tmp_path, capsys, own):
+    config = json.loads((CATALOGUE / "llama3-8b.json").read_text()) | {"quantization_config": own}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert guarded(run, ["--model", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
