@@ -25,7 +25,7 @@ class Runtime:
     kv_copies: float = 0.0  # times that a decode step moves the cache, expanded to all query heads, beyond reading it
 
 
-# Fitted: on rows of validation/end_to_end.csv (which, see validate.py, RUNTIME_FITS), by python validate.py --fit.
+# Fitted: on rows of validation/end_to_end.csv (which, see fit_row in validation/sets.py), by python validate.py --fit.
 RUNTIMES = {
     runtime.name: runtime
     for runtime in (

@@ -200,10 +200,12 @@ def roofs(axes: plt.Axes, est: Estimate, ridge: float, x_low: float, x_high: flo
 
 
 def picture_path(text: str) -> Path:
-    """The path of a picture; raises InputError for a suffix that is not one."""
+    """The path of a picture; raises InputError for a suffix that is not one, or a folder that isn't there."""
     path = Path(text)
     if path.suffix.lower() not in SUFFIXES:
         raise InputError(f"a picture must end in {' or '.join(SUFFIXES)}, not {text!r}")
+    if not path.parent.is_dir():
+        raise InputError(f"can't write {path}: {path.parent} is not a folder")
     return path
 
 

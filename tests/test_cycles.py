@@ -16,6 +16,10 @@ from hardware import A100_80GB_PCIE, A100_80GB_SXM, ARCHITECTURES, CHIPS
 from intervals import VALIDATED, spread
 from roofline import roofline_s
 from runtimes import RUNTIMES
+from validation.fits import ATTENTION_NAMES, fit_table
+from validation.measured import read_measured
+from validation.package import attention_rows, data_folder, gemm_rows
+from validation.sets import CSV_FOLDER, DATA_SETS, PACKAGE, REFITS, fit_row
 
 NUMBER = {"dtype": "fp16", "elem_bytes": 2}
 
@@ -184,9 +188,9 @@ def error_quantiles(rows):
 
 
 def test_end_to_end_accuracy_and_coverage_on_rows_the_fit_never_saw():
-    rows, skipped = validate.read_measured(validate.FOLDER / "end_to_end.csv")
+    rows, skipped = read_measured(CSV_FOLDER / "end_to_end.csv")
     assert len(rows) == 396 and not skipped
-    unseen = [row for row in rows if not validate.fit_row(row)]
+    unseen = [row for row in rows if not fit_row(row)]
     a100 = [row for row in unseen if row["hardware"].startswith("a100") and row["runtime"] != "eager"]
     h100 = [row for row in unseen if row["hardware"] == "h100-sxm"]
     median, p90 = error_quantiles(a100)
@@ -197,14 +201,14 @@ def test_end_to_end_accuracy_and_coverage_on_rows_the_fit_never_saw():
     assert 0.85 <= covered <= 0.95
 
 
-FOLDER = validate.data_folder()
-needs_package = pytest.mark.skipif(FOLDER is None, reason=f"kernel measurements need {validate.PACKAGE}")
+FOLDER = data_folder()
+needs_package = pytest.mark.skipif(FOLDER is None, reason=f"kernel measurements need {PACKAGE}")
 
 
 @needs_package
 @pytest.mark.parametrize(("number", "median", "mean", "p90"), [(0, 0.05, 0.071, 0.155), (1, 0.06, 0.08, 0.17)])
 def test_gemm_accuracy_on_the_a100(number, median, mean, p90):
-    rows = validate.gemm_rows(validate.DATA_SETS[number], FOLDER)
+    rows = gemm_rows(DATA_SETS[number], FOLDER)
     errors = np.abs(rows.estimate_s() / rows.measured_s - 1)
     assert np.median(errors) <= median and errors.mean() <= mean and np.quantile(errors, 0.9) <= p90
 
@@ -214,22 +218,22 @@ def test_gemm_accuracy_on_the_a100(number, median, mean, p90):
     ("phase", "median", "mean", "p90"), [("prefill", 0.06, 0.09, 0.18), ("decode", 0.08, 0.11, 0.22)]
 )
 def test_attention_accuracy_on_the_a100(phase, median, mean, p90):
-    rows = validate.attention_rows(validate.DATA_SETS[0], FOLDER, phase)
+    rows = attention_rows(DATA_SETS[0], FOLDER, phase)
     errors = np.abs(rows.estimate_s() / rows.measured_s - 1)
     assert np.median(errors) <= median and errors.mean() <= mean and np.quantile(errors, 0.9) <= p90
 
 
 @needs_package
 def test_committed_constants_are_what_the_fits_find():
-    for what, name, committed, found, _ in validate.fit_table(FOLDER):
+    for what, name, committed, found, _ in fit_table(FOLDER):
         assert float(found) == pytest.approx(float(committed), rel=0.03), (what, name)
 
 
 def test_constants_are_few():
     # fitted on Ampere: ten of products, seven of attention, five of pointwise kernels
     assert len(asdict(ARCHITECTURES["ampere"].gemm)) == 10
-    assert len(validate.ATTENTION_NAMES) == 7
-    for _, _, gemm_names, attention_names in validate.REFITS:
+    assert len(ATTENTION_NAMES) == 7
+    for _, _, gemm_names, attention_names in REFITS:
         assert len(gemm_names) <= 3 and len(attention_names) <= 2
 
 

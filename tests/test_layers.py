@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-OURS = {path.stem for path in ROOT.glob("*.py")} | {"kernels"}
 MODULES = {path.stem for path in ROOT.glob("*.py")}
-MODULES |= {f"kernels/{path.stem}" for path in (ROOT / "kernels").glob("*.py")} - {"kernels/__init__"}
+for package in ("kernels", "validation"):
+    MODULES |= {f"{package}/{path.stem}" for path in (ROOT / package).glob("*.py")} - {f"{package}/__init__"}
+OURS = MODULES | {"kernels", "validation"}
 MAY_IMPORT = {
     "inputs": set(),
     "experts": set(),
@@ -36,19 +37,38 @@ MAY_IMPORT = {
     | {"report", "roofline", "runtimes", "seed", "variants"}
     | {"configs", "traced"},
     "visualize": {"cycles", "estimator", "inputs", "report", "roofline"},
-    "validate": {"cycles", "estimator", "hardware", "inputs", "intervals", "kernels", "loads", "ops", "precision"}
-    | {"roofline", "runtimes", "visualize"},
+    "validation/sets": set(),
+    "validation/rows": {"cycles", "hardware", "kernels", "ops"},
+    "validation/package": {"cycles", "hardware", "kernels", "loads", "ops", "precision", "roofline"}
+    | {"validation/rows", "validation/sets"},
+    "validation/pointwise": {"cycles", "hardware", "ops", "validation/rows", "validation/sets"},
+    "validation/measured": {"cycles", "estimator", "hardware", "inputs", "intervals", "kernels", "ops"}
+    | {"validation/pointwise"},
+    "validation/tables": {"inputs", "intervals", "roofline", "validation/measured", "validation/package"}
+    | {"validation/pointwise", "validation/rows", "validation/sets"},
+    "validation/fits": {"hardware", "runtimes", "validation/measured", "validation/package", "validation/pointwise"}
+    | {"validation/rows", "validation/sets"},
+    "validation/pictures": {
+        "validation/package",
+        "validation/rows",
+        "validation/sets",
+        "validation/tables",
+        "visualize",
+    },
+    "validate": {"estimator", "inputs", "validation/fits", "validation/package", "validation/sets"}
+    | {"validation/tables", "validation/pictures", "visualize"},
 }
 
 
 def imports(path: Path) -> set[str]:
+    """The packages and modules that a file names: of validation's the modules, of other packages the package."""
     names = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            names |= {alias.name.split(".")[0] for alias in node.names}
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            names.add((node.module or "").split(".")[0])
-    return names
+            names.add(node.module or "")
+    return {name.replace(".", "/") if name.startswith("validation.") else name.split(".")[0] for name in names}
 
 
 def test_every_module_is_in_the_table():
@@ -59,5 +79,5 @@ def test_every_module_is_in_the_table():
 def test_imports(module):
     found = imports(ROOT / f"{module}.py")
     assert found & OURS <= MAY_IMPORT[module]
-    if module not in ("visualize", "validate", "traced"):
+    if module not in ("visualize", "validation/pictures", "traced"):
         assert not found & {"torch", "matplotlib"}

@@ -8,12 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ops
-import validate
 from cycles import CAUSES, cycle_causes, cycle_s
 from experts import distinct_experts, expert_groups, expert_tiles
 from hardware import A100_80GB_SXM, AMPERE, CHIPS
 from loads import drawn_loads
 from roofline import roofline_s
+from validation.fits import MIXTURE_START
+from validation.package import data_folder, latent_rows, mixture_rows
+from validation.sets import LATENT_SETS, MIXTURE_SETS, PACKAGE
 
 NUMBER = {"dtype": "bf16", "elem_bytes": 2}
 SLACK = 1 + 1e-9
@@ -172,8 +174,8 @@ def test_latent_attention_keeps_the_invariants(op, chip, field, factor):
     assert float(cycle_s(op, better)) <= float(cycle_s(op, chip)) * SLACK
 
 
-FOLDER = validate.data_folder()
-needs_package = pytest.mark.skipif(FOLDER is None, reason=f"kernel measurements need {validate.PACKAGE}")
+FOLDER = data_folder()
+needs_package = pytest.mark.skipif(FOLDER is None, reason=f"kernel measurements need {PACKAGE}")
 
 
 @needs_package
@@ -181,7 +183,7 @@ needs_package = pytest.mark.skipif(FOLDER is None, reason=f"kernel measurements 
     ("number", "median", "p90"), [(0, 0.115, 0.30), (1, 0.105, 0.28), (2, 0.10, 0.24), (3, 0.11, 0.30), (4, 0.10, 0.65)]
 )
 def test_accuracy(number, median, p90):
-    rows = validate.mixture_rows(validate.MIXTURE_SETS[number], FOLDER)
+    rows = mixture_rows(MIXTURE_SETS[number], FOLDER)
     error = np.abs(rows.estimate_s() / rows.measured_s - 1)
     assert np.median(error) <= median and np.quantile(error, 0.9) <= p90
 
@@ -192,10 +194,10 @@ def test_accuracy(number, median, p90):
     [("prefill", 0, 0.09, 0.26), ("prefill", 1, 0.13, 0.24), ("decode", 0, 0.14, 0.36), ("decode", 1, 0.10, 0.20)],
 )
 def test_latent_accuracy(phase, number, median, p90):
-    rows = validate.latent_rows(validate.LATENT_SETS[number], FOLDER, phase)
+    rows = latent_rows(LATENT_SETS[number], FOLDER, phase)
     error = np.abs(rows.estimate_s() / rows.measured_s - 1)
     assert np.median(error) <= median and np.quantile(error, 0.9) <= p90
 
 
 def test_constants_are_few():
-    assert len(validate.MIXTURE_START) == 3 and AMPERE.moe.turns == 1.0
+    assert len(MIXTURE_START) == 3 and AMPERE.moe.turns == 1.0

@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ops
-import validate
 from configs import CATALOGUE, find_model
 from cycles import CAUSES, cycle_causes, cycle_s
 from estimator import Case, estimate, guarded, run
@@ -18,6 +17,9 @@ from inputs import InputError
 from model import LLAMA3_8B, forward
 from precision import FORMATS, KV_FORMATS, PARTS, from_checkpoint, on_chip, precision
 from roofline import roofline_s
+from validation.package import data_folder, narrow_rows
+from validation.rows import halves
+from validation.sets import DATA_SETS, PACKAGE
 
 SHAPE = {"tokens": 8, "d_in": 4096, "d_out": 14336, "dtype": "fp16", "elem_bytes": 2}
 
@@ -253,8 +255,8 @@ def test_constants_are_few():
 
 # Accuracy: guards for the figures that `python validate.py` prints ------------------------------------------------
 
-FOLDER = validate.data_folder()
-needs_package = pytest.mark.skipif(FOLDER is None, reason=f"kernel measurements need {validate.PACKAGE}")
+FOLDER = data_folder()
+needs_package = pytest.mark.skipif(FOLDER is None, reason=f"kernel measurements need {PACKAGE}")
 
 
 @needs_package
@@ -275,17 +277,17 @@ needs_package = pytest.mark.skipif(FOLDER is None, reason=f"kernel measurements 
     ],
 )
 def test_narrow_products_are_near_measured_ones(name, hardware, engine, median):
-    data = next(data for data in validate.DATA_SETS if (data.hardware, data.engine) == (hardware, engine))
-    rows = validate.narrow_rows(name, data, FOLDER)
+    data = next(data for data in DATA_SETS if (data.hardware, data.engine) == (hardware, engine))
+    rows = narrow_rows(name, data, FOLDER)
     if rows.refitted and name != "fp8":
-        rows = validate.halves(rows)[1]  # the half that the fit never saw
+        rows = halves(rows)[1]  # the half that the fit never saw
     assert np.median(np.abs(rows.estimate_s() / rows.measured_s - 1)) <= median
 
 
 @needs_package
 def test_a_product_alone_takes_no_less_than_measured_without_the_benchmarks_share():
     """What the benchmark adds is a benchmark's: never in the model's own time."""
-    rows = validate.narrow_rows("int8_wo", validate.DATA_SETS[1], FOLDER)
+    rows = narrow_rows("int8_wo", DATA_SETS[1], FOLDER)
     assert np.all(rows.estimate_s() > rows.extra_s)
     assert rows.chip is A100_80GB_SXM
 

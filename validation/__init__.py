@@ -1,0 +1,1 @@
+"""Estimates against measurements: the data, how it is read, what it says. validate.py is the command."""

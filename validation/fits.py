@@ -1,0 +1,212 @@
+"""Fits of the constants in hardware.py and runtimes.py: python validate.py --fit."""
+
+import csv
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+
+from hardware import AMPERE, ARCHITECTURES, NARROW, QUANTIZE_PER_CLOCK
+from runtimes import RUNTIMES
+from validation.measured import end_to_end_row
+from validation.package import attention_rows, gemm_rows, latent_rows, mixture_rows, narrow_rows, quantize_rows
+from validation.pointwise import pointwise_rows, pointwise_s
+from validation.rows import Rows, halves, sampled
+from validation.sets import (
+    CSV_FOLDER,
+    DATA_SETS,
+    LATENT_SETS,
+    LAYER_EVENTS_S,
+    MIXTURE_SETS,
+    NARROW_FITTED,
+    REFITS,
+    fit_row,
+)
+
+# Neutral starting points: round numbers of the right order, not the result.
+GEMM_START = dict(
+    tensor_efficiency=0.9,
+    dram_efficiency=0.9,
+    dram_ramp_s=2e-6,
+    l2_usable=0.8,
+    step_clocks=60.0,
+    wave_clocks=1000.0,
+    epilogue_bytes_per_clock=16.0,
+    split_k_s=2e-6,
+    overlap=4.0,
+    launch_clocks=3000.0,
+)
+ATTENTION_NAMES = (
+    "vector_ops",
+    "cta_waits",
+    "dram_efficiency",
+    "launch_clocks",
+    "append_waits",
+    "tail",
+    "kernel_clocks",
+)
+ATTENTION_START = dict(zip(ATTENTION_NAMES, (5.0, 4.6, 0.85, 7000.0, 13.0, 0.5, 2700.0), strict=True))
+MIXTURE_START = {"tensor_efficiency": 0.9, "overlap": 4.0, "layer_clocks": 20000.0}
+AT_MOST_ONE = ("latent_prefill", "latent_decode", "tensor_efficiency", "mma_efficiency", "dram_efficiency", "l2_usable")
+RUNTIME_NAMES = {
+    "vllm": ("step_s", "sequence_s"),
+    "tensorrt-llm": ("step_s", "sequence_s", "sm_bytes_per_clock", "dram_efficiency"),
+    "eager": ("host_launch_s", "pointwise_passes", "kv_copies"),
+}
+RUNTIME_START = {"step_s": 0.3e-3, "sequence_s": 30e-6, "sm_bytes_per_clock": 30.0, "dram_efficiency": 0.95}
+RUNTIME_START |= {"host_launch_s": 80e-6, "pointwise_passes": 8.0, "kv_copies": 6.0}
+
+
+def fit_table(folder: Path | None) -> list[list]:
+    """Every fitted constant: what is committed, and what the fit finds now."""
+    results = [*fit_pointwise(), *fit_runtimes(), *((*fit_kernels(folder), *fit_narrow(folder)) if folder else ())]
+    return [
+        [what, name, f"{committed[name]:.4g}", f"{value:.4g}", f"{value / committed[name] - 1:+.1%}"]
+        for what, committed, found in results
+        for name, value in found.items()
+    ]
+
+
+def fit_constants(residuals, start: dict[str, float], steps: int) -> dict[str, float]:
+    """The positive constants that bring `residuals` (a function of them: log estimated / measured) nearest to 0.
+    Robust least squares in the logarithms for the start, Nelder-Mead on a robust mean for the finish, since the
+    models have kinks (the choice of tile, whole waves).
+    """
+    from scipy.optimize import least_squares, minimize
+
+    names = list(start)
+    high = np.array([0.0 if name in AT_MOST_ONE else np.inf for name in names])
+
+    def constants(x) -> dict[str, float]:
+        return dict(zip(names, np.exp(np.minimum(x, high)).tolist(), strict=True))
+
+    def cost(x) -> float:
+        return float(np.mean(np.sqrt(1 + (residuals(constants(x)) / 0.05) ** 2)))
+
+    x = np.minimum(np.log(list(start.values())), high - 0.01)
+    robust = {"loss": "soft_l1", "f_scale": 0.05, "diff_step": 1e-2, "max_nfev": 20}
+    x = least_squares(lambda x: residuals(constants(x)), x, **robust).x
+    for _ in range(2 if steps else 0):
+        simplex = np.vstack([x, x - 0.12 * np.eye(x.size)])
+        x = minimize(cost, x, method="Nelder-Mead", options={"maxfev": steps, "initial_simplex": simplex}).x
+    return constants(x)
+
+
+def fit_part(part: str, base, start: dict[str, float], sets: list[Rows], steps: int) -> dict[str, float]:
+    """Constants named in `start` of one part ("gemm" or "attention") of the Architecture `base`, on `sets`."""
+
+    def residuals(constants: dict[str, float]) -> np.ndarray:
+        fit = replace(base, **{part: replace(getattr(base, part), **constants)})
+        return np.concatenate([np.log(rows.estimate_s(fit) / rows.measured_s) for rows in sets])
+
+    return fit_constants(residuals, start, steps)
+
+
+def fit_kernels(folder: Path):
+    """(what, committed, found) of every constant of GEMM and attention."""
+    first = DATA_SETS[0]
+    gemm_found = fit_part("gemm", AMPERE, GEMM_START, [gemm_rows(first, folder)], 500)
+    phases = ("prefill", "decode")
+    sets = [sampled(attention_rows(first, folder, phase), 1500) for phase in phases]
+    attention_found = fit_part("attention", AMPERE, ATTENTION_START, sets, 500)
+    yield "ampere gemm", asdict(AMPERE.gemm), gemm_found
+    yield "ampere attention", asdict(AMPERE.attention), attention_found
+    for phase in ("prefill", "decode"):
+        sets = [sampled(latent_rows(LATENT_SETS[0], folder, phase), 1500)]
+        start = {f"latent_{phase}": 0.8}
+        yield f"ampere mla {phase}", asdict(AMPERE.attention), fit_part("attention", AMPERE, start, sets, 60)
+    sets = [sampled(mixture_rows(MIXTURE_SETS[0], folder), 1500)]
+    yield "ampere moe", asdict(AMPERE.moe), fit_part("moe", AMPERE, MIXTURE_START, sets, 200)
+    for name, hardware, gemm_names, attention_names in REFITS:
+        committed = ARCHITECTURES[name]
+        # what was not refitted is Ampere's; what the kernels are is the architecture's own
+        gemm_base = replace(committed, gemm=replace(AMPERE.gemm, **gemm_found))
+        own = [data for data in DATA_SETS if data.hardware == hardware]
+        sets = [sampled(gemm_rows(data, folder), 1000) for data in own]
+        start = {field: getattr(gemm_base.gemm, field) for field in gemm_names}
+        yield f"{name} gemm", asdict(committed.gemm), fit_part("gemm", gemm_base, start, sets, 120)
+        sets = [sampled(attention_rows(own[0], folder, phase), 1500) for phase in phases]
+        start = {field: getattr(AMPERE.attention, field) for field in attention_names}
+        yield f"{name} attention", asdict(committed.attention), fit_part("attention", committed, start, sets, 100)
+
+
+def fit_narrow(folder: Path):
+    """(what, committed, found): weight-only formats with the profiler's share on half of their rows, then fp8."""
+
+    def rows_of(name: str, hardware: str, engine: str) -> Rows:
+        data = next(data for data in DATA_SETS if (data.hardware, data.engine) == (hardware, engine))
+        rows = narrow_rows(name, data, folder)
+        return halves(rows)[0] if engine == "trtllm" else sampled(rows, 4000)
+
+    *weight_only, fp8 = (rows_of(*entry) for entry in NARROW_FITTED)
+
+    def residuals(constants: dict[str, float], sets: list[Rows]) -> np.ndarray:
+        narrow = {field: value for field, value in constants.items() if field != "layer_events_s"}
+        found = []
+        for rows in sets:
+            if "layer_events_s" in constants:
+                rows = replace(rows, extra_s=constants["layer_events_s"])
+            fit = replace(rows.chip.fit, narrow=replace(rows.chip.fit.narrow, **narrow))
+            found.append(np.log(rows.estimate_s(fit) / rows.measured_s))
+        return np.concatenate(found)
+
+    start = {"dequant8_ops": 1.5, "dequant4_ops": 1.5, "dequant_clocks": 300.0, "layer_events_s": 5e-6}
+    committed = asdict(NARROW) | {"layer_events_s": LAYER_EVENTS_S}
+    yield "weight-only products", committed, fit_constants(lambda x: residuals(x, weight_only), start, 200)
+    kernel = quantize_rows(next(data for data in DATA_SETS if data.hardware == "h100-sxm"), folder)
+
+    def kernel_residuals(constants: dict[str, float]) -> np.ndarray:
+        rates = kernel.chip.fit.pointwise.elements_per_clock | constants
+        pointwise_fit = replace(kernel.chip.fit.pointwise, elements_per_clock=rates)
+        return np.log(kernel.estimate_s(replace(kernel.chip.fit, pointwise=pointwise_fit)) / kernel.measured_s)
+
+    rate = {"quantize": QUANTIZE_PER_CLOCK}
+    yield "quantisation, elements per clock", rate, fit_constants(kernel_residuals, {"quantize": 2.0}, 60)
+    yield "fp8 products", committed, fit_constants(lambda x: residuals(x, [fp8]), {"fp8_efficiency": 0.8}, 60)
+
+
+def fit_pointwise():
+    """(what, committed, found) of the pointwise kernels: A100, then one factor on the rates for Hopper."""
+    sets = [rows for rows in pointwise_rows() if rows.kind in AMPERE.pointwise.elements_per_clock]
+    kinds = sorted({rows.kind for rows in sets})
+
+    def residuals(constants, architecture, chosen):
+        rates = {kind: constants.get(kind, 1.0) * constants.get("factor", 1.0) for kind in kinds}
+        if "factor" in constants:
+            rates = {kind: AMPERE.pointwise.elements_per_clock[kind] * constants["factor"] for kind in kinds}
+        fit = replace(architecture.pointwise, elements_per_clock=rates)
+        if "start_s" in constants:
+            fit = replace(fit, start_s=constants["start_s"])
+        fit = replace(architecture, pointwise=fit)
+        return np.concatenate([np.log(pointwise_s(rows, fit) / rows.measured_s) for rows in chosen])
+
+    start = dict.fromkeys(kinds, 1.0) | {"start_s": 1e-6}
+    ampere_sets = [rows for rows in sets if rows.fitted]
+    found = fit_constants(lambda x: residuals(x, AMPERE, ampere_sets), start, 400)
+    committed = AMPERE.pointwise.elements_per_clock | {"start_s": AMPERE.pointwise.start_s}
+    yield "ampere pointwise, elements per clock", committed, found
+    hopper = ARCHITECTURES["hopper"]
+    hopper_sets = [rows for rows in sets if rows.chip.architecture == "hopper"]
+    found = fit_constants(lambda x: residuals(x, hopper, hopper_sets), {"factor": 1.0}, 100)
+    factor = hopper.pointwise.elements_per_clock["norm"] / AMPERE.pointwise.elements_per_clock["norm"]
+    yield "hopper pointwise, rates over ampere's", {"factor": factor}, found
+
+
+def fit_runtimes():
+    """(what, committed, found) of the runtimes' profiles, on the rows of end_to_end.csv that fit_row names."""
+    with open(CSV_FOLDER / "end_to_end.csv", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if fit_row(row)]
+    for name, names in RUNTIME_NAMES.items():
+        committed, own = RUNTIMES[name], [row for row in rows if row["runtime"] == name]
+        in_attention = [field for field in names if field in committed.attention]
+
+        def residuals(constants, committed=committed, own=own, in_attention=in_attention):
+            attention = committed.attention | {field: constants[field] for field in in_attention}
+            host = {field: value for field, value in constants.items() if field not in in_attention}
+            runtime = replace(committed, attention=attention, **host)
+            estimated = [end_to_end_row(row | {"runtime": runtime})["estimated"] for row in own]
+            return np.log(np.array(estimated) / [float(row["measured"]) for row in own])
+
+        found = fit_constants(residuals, {field: RUNTIME_START[field] for field in names}, 0)
+        flat = asdict(committed)
+        yield f"runtime {name}", flat | flat["attention"], found

@@ -1,0 +1,132 @@
+"""Measured rows in a CSV file: the user's own, and validation/end_to_end.csv."""
+
+import csv
+from dataclasses import replace
+from pathlib import Path
+
+import ops
+from cycles import cycle_s
+from estimator import Case, estimate
+from hardware import CHIPS
+from inputs import InputError, check_size, pick
+from intervals import spread
+from kernels.gemm import gemm, resident_fraction
+from validation.pointwise import POINTWISE, pointwise_op
+
+KERNEL_SIZES = {
+    "gemm": ("m", "n", "k"),
+    "attention": ("batch", "q_len", "kv_len", "heads", "kv_heads", "head_dim"),
+    **dict.fromkeys(POINTWISE, ("tokens", "hidden")),
+}
+OPTIONAL_SIZES = {"gemm": ("weight_copies",), "rope": ("heads", "kv_heads", "head_dim"), "swiglu": ("intermediate",)}
+END_TO_END_METRICS = ("ttft_s", "tpot_s", "latency_s")
+
+
+def read_measured(path: Path) -> tuple[list[dict], list[str]]:
+    """The usable rows of a CSV file with what each was measured and estimated to take, and why each other row
+    was skipped. Raises InputError for a file that can't be read at all.
+    """
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            header = reader.fieldnames or []
+            kernels, metrics = "measured_us" in header, "measured" in header
+            if not (kernels or metrics):
+                raise InputError(
+                    f"{path} has no column measured_us (kernel rows) or measured (end-to-end rows); "
+                    f"it has: {', '.join(map(str, header)) or 'nothing'}"
+                )
+            rows = [(reader.line_num, row) for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"can't read {path}: {getattr(error, 'strerror', None) or error}") from error
+    done, skipped = [], []
+    for line, row in rows:
+        try:
+            if None in row or None in row.values():
+                raise InputError("it has more or fewer values than the header")
+            row = {name.strip(): text.strip() for name, text in row.items()}
+            kernel = bool(row.get("measured_us"))
+            estimated = kernel_row(row) if kernel else end_to_end_row(row)
+            done.append({"line": line, **row, **estimated})
+        except InputError as error:
+            skipped.append(f"line {line}: {error}")
+    return done, skipped
+
+
+def positive(row: dict, name: str) -> float:
+    text = row.get(name, "")
+    try:
+        value = float(text)
+    except ValueError:
+        raise InputError(f"{name} must be a number, not {text!r}") from None
+    if not 0 < value < 1e9:
+        raise InputError(f"{name} must be a number above 0 and below 1e9, not {text}")
+    return value
+
+
+def size(row: dict, name: str) -> int:
+    return check_size(name, positive(row, name))
+
+
+def kernel_row(row: dict) -> dict:
+    """measured, estimated, low and high in seconds of one kernel, as benchmarks run it: again and again, in a CUDA
+    graph, at the boost clock. A gemm cycles through `weight_copies` (6) copies of its weights, so that small ones are
+    found in the L2. An attention row is the engine's call: it writes the new K and V to the cache, then attends.
+    """
+    measured_s = positive(row, "measured_us") * 1e-6
+    chip = CHIPS[pick("hardware", row.get("hardware", ""), CHIPS)]
+    kind = pick("kind", row.get("kind", ""), KERNEL_SIZES)
+    dtype = pick("dtype", row.get("dtype") or "fp16", ("fp16", "bf16"))
+    dims = {name: size(row, name) for name in KERNEL_SIZES[kind]}
+    dims |= {name: size(row, name) for name in OPTIONAL_SIZES.get(kind, ()) if row.get(name)}
+    number = {"dtype": dtype, "elem_bytes": 2}
+    kernels = []
+    if kind == "gemm":
+        op = ops.linear(kind, tokens=dims["m"], d_in=dims["k"], d_out=dims["n"], **number)
+        cycle_bytes = dims.get("weight_copies", 6) * op.weight_bytes + op.activation_bytes
+        resident = resident_fraction(cycle_bytes, chip, chip.fit.gemm)
+        seconds = [float(sum(gemm(op, chip, chip.fit.gemm, resident=resident).values()))]
+        kernels.append(op)
+    elif kind == "attention":
+        if dims["heads"] % dims["kv_heads"] or dims["q_len"] > dims["kv_len"]:
+            raise InputError("heads must be a multiple of kv_heads, and kv_len at least q_len")
+        kernels.append(ops.attention(kind, **dims, **number))
+        shape = {name: dims[name] for name in ("kv_heads", "head_dim")}
+        kernels.append(ops.kv_write(kind, tokens=dims["batch"] * dims["q_len"], **shape, **number))
+    else:
+        kernels.append(pointwise_op(kind, dims))
+    if kind != "gemm":
+        seconds = [float(cycle_s(op, chip)) for op in kernels]
+    low, high = spread(kernels[0], chip)
+    estimated = sum(seconds)
+    return {"measured": measured_s, "estimated": estimated, "low": estimated * low, "high": estimated * high}
+
+
+def end_to_end_row(row: dict) -> dict:
+    """measured, estimated, low and high in seconds of one metric of a static batch."""
+    metric = pick("metric", row.get("metric", ""), END_TO_END_METRICS)
+    for name, only in (("kv_dtype", ("", "fp16", "bf16")), ("tp", ("", "1", "1.0"))):
+        if row.get(name, "") not in only:
+            raise InputError(f"{name} {row[name]} is not modelled; {only[1]} is")
+    case = Case(
+        hardware=row.get("hardware", ""),
+        model=row.get("model", ""),
+        dtype=row.get("dtype") or "fp16",
+        runtime=row.get("runtime") or "vllm",  # a name, or a profile by itself
+        batch=size(row, "batch"),
+        input_tokens=size(row, "input_tokens"),
+        output_tokens=size(row, "output_tokens"),
+    )
+    measured_s = positive(row, "measured")
+    est = estimate(case)
+    if metric == "tpot_s" and not est.decode.steps:
+        raise InputError("tpot_s needs at least 2 output_tokens")
+    low, high = est.intervals[metric]
+    bound = estimate(replace(case, method="roofline"))
+    return {
+        "measured": measured_s,
+        "estimated": float(getattr(est, metric)),
+        "low": float(low),
+        "high": float(high),
+        "bound": float(getattr(bound, metric)),
+    }

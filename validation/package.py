@@ -1,0 +1,367 @@
+"""The measured kernels of the package aiconfigurator-core, read into Rows."""
+
+import importlib.util
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+import ops
+from cycles import cycle_s
+from hardware import CHIPS
+from kernels.moe import HEIGHTS
+from kernels.pointwise import pointwise
+from loads import drawn_loads
+from precision import FORMATS, KV_FORMATS, precision
+from roofline import roofline_s
+from validation.rows import Rows, chosen, halves, select
+from validation.sets import (
+    ATOMIC_CLOCKS,
+    DATA_SETS,
+    ENGINE_ATTENTION,
+    LATENT_SETS,
+    LAYER_EVENTS_S,
+    MIXTURE_SETS,
+    NARROW_FITTED,
+    NARROW_SETS,
+    OTHER_ENGINE,
+    PROFILED,
+    REFITTED,
+    SGLANG_A100,
+    UNGATED,
+    DataSet,
+    MixtureSet,
+)
+
+
+def data_folder() -> Path | None:
+    """Where the package keeps its measurements, or None if it isn't installed."""
+    spec = importlib.util.find_spec("aiconfigurator_core")
+    return Path(spec.submodule_search_locations[0]) / "systems" / "data" if spec else None
+
+
+def kernel_sets(folder: Path) -> Iterator[Rows]:
+    """All data sets of the package, the fitted one first."""
+    for data in DATA_SETS:
+        yield gemm_rows(data, folder)
+    for phase in ("prefill", "decode"):
+        for data in DATA_SETS:
+            yield attention_rows(data, folder, phase)
+    for _, name, _, sets in NARROW_SETS:
+        for data in DATA_SETS:
+            if (data.hardware, data.engine) in sets:
+                rows = narrow_rows(name, data, folder)
+                yield from halves(rows) if rows.refitted and name != "fp8" else (rows,)
+    for phase in ("prefill", "decode"):
+        for data in DATA_SETS:
+            rows = attention_rows(data, folder, phase, "fp8")
+            if rows.measured_s.size:  # the A100 has none, SGLang's prefill is Triton's
+                yield rows
+    for data in DATA_SETS:
+        if data.engine == "vllm" and not data.hardware.startswith("a100"):
+            yield quantize_rows(data, folder)
+    for data in MIXTURE_SETS:
+        yield mixture_rows(data, folder)
+    for phase in ("prefill", "decode"):
+        for data in LATENT_SETS:
+            yield latent_rows(data, folder, phase)
+
+
+def gemm_rows(data: DataSet, folder: Path) -> Rows:
+    """bf16 products; repeated shapes reduced to their median."""
+    import pandas
+
+    path = folder / data.folder / "gemm" / data.engine / data.version / "gemm_perf.parquet"
+    table = pandas.read_parquet(path, columns=["gemm_dtype", "m", "n", "k", "latency"])
+    table = table[table.gemm_dtype == "bfloat16"].groupby(["m", "n", "k"], as_index=False).latency.median()
+    m, n, k = (table[name].to_numpy(dtype=float) for name in "mnk")
+    op = ops.linear("gemm", tokens=m, d_in=k, d_out=n, dtype="bf16", elem_bytes=2)
+    chip = CHIPS[data.hardware]
+    copies = data.weight_copies
+    if copies == "l2":
+        copies = np.clip(np.ceil(chip.l2_bytes / op.weight_bytes), 1, 5)
+    cycle_bytes = copies * op.weight_bytes + data.x_copies * op.in_bytes + op.out_bytes
+    return Rows(
+        label=f"{data.hardware} {data.engine} {data.version}",
+        kind="gemm",
+        chip=chip,
+        op=op,
+        measured_s=table.latency.to_numpy() * 1e-3,
+        cycle_bytes=cycle_bytes,
+        fitted=data.fitted,
+        refitted=data.hardware in REFITTED,
+    )
+
+
+def narrow_rows(name: str, data: DataSet, folder: Path) -> Rows:
+    """Products with narrow operands: an entry of NARROW_SETS."""
+    import pandas
+
+    stored, _, formats, _ = next(entry for entry in NARROW_SETS if entry[1] == name)
+    path = folder / data.folder / "gemm" / data.engine / data.version / "gemm_perf.parquet"
+    table = pandas.read_parquet(path, columns=["gemm_dtype", "m", "n", "k", "latency"])
+    table = table[table.gemm_dtype == stored].groupby(["m", "n", "k"], as_index=False).latency.median()
+    m, n, k = (table[size].to_numpy(dtype=float) for size in "mnk")
+    chip, wanted = CHIPS[data.hardware], precision("bf16", *formats)
+    if stored == "int4_wo":  # the package's are per channel
+        wanted = replace(wanted, weights=replace(wanted.weights, group=0))
+    op = ops.linear(name, tokens=m, d_in=k, d_out=n, dtype="bf16", elem_bytes=2, precision=wanted)
+    # one width for all rows: the kernel takes one, and a scale per row is nothing at k = 4096
+    widths = {"a_bytes": wanted.activations.element_bytes(4096), "b_bytes": wanted.weights.element_bytes(4096)}
+    op = replace(op, dims=op.dims | widths)
+    measured_s = table.latency.to_numpy() * 1e-3
+    narrow, extra_s, cycle_bytes = {}, LAYER_EVENTS_S, np.full(m.shape, np.inf)
+    if stored not in PROFILED:
+        copies = 1 if name == "nvfp4" and data.engine == "vllm" else data.weight_copies
+        if copies == "l2":
+            copies = np.clip(np.ceil(chip.l2_bytes / op.weight_bytes), 1, 5)
+        cycle_bytes = copies * op.weight_bytes + data.x_copies * 2 * m * k + op.in_bytes + op.out_bytes
+        extra_s = quantize_s(name, data, folder, m, k, wanted)
+        if data.engine == "trtllm":  # cuBLAS
+            narrow = {"splits": 32, "small_tiles_m": np.inf}
+        elif name == "fp8_block":  # DeepGEMM
+            narrow = {"small_tiles_m": np.inf}
+    return Rows(
+        label=f"{data.hardware} {data.engine} {data.version}",
+        kind=f"gemm {name}",
+        chip=chip,
+        op=op,
+        measured_s=measured_s,
+        cycle_bytes=cycle_bytes,
+        extra_s=extra_s,
+        narrow=narrow,
+        refitted=(name, data.hardware, data.engine) in NARROW_FITTED,
+    )
+
+
+def quantize_s(name: str, data: DataSet, folder: Path, m, k, wanted) -> np.ndarray:
+    """Seconds of the kernels that narrow x [m, k] before the product in a benchmark's rows."""
+    chip = CHIPS[data.hardware]
+    if name == "fp8" and data.engine == "trtllm":
+        import pandas
+
+        total = 0.0
+        for part in ("scale_matrix", "computescale"):
+            path = folder / data.folder / "quantize" / data.engine / data.version / f"{part}_perf.parquet"
+            table = pandas.read_parquet(path).groupby(["m", "k"]).latency.median() * 1e-3
+            total = total + table.reindex(pandas.MultiIndex.from_arrays([m, k])).to_numpy()
+        return total
+    op = ops.quantize(name, tokens=m, width=k, dtype="bf16", elem_bytes=2, form=wanted.activations)
+    seconds = sum(pointwise(op, chip, chip.fit.pointwise).values())
+    if name == "fp8" and data.engine == "vllm":
+        read_s = op.in_bytes / chip.dram_read_bytes_per_s
+        seconds = seconds + np.maximum(read_s, m * ATOMIC_CLOCKS / chip.clock_hz)
+    return seconds
+
+
+def quantize_rows(data: DataSet, folder: Path) -> Rows:
+    """vLLM's kernel that narrows x to fp8 with a scale per token: in the package as static plus what dynamic adds."""
+    import pandas
+
+    path = folder / data.folder / "quantize" / data.engine / data.version
+    parts = [pandas.read_parquet(path / f"{part}_perf.parquet") for part in ("scale_matrix", "computescale")]
+    static, dynamic = (table.groupby(["m", "k"]).latency.median() for table in parts)
+    total = (static + dynamic).dropna().reset_index()
+    m, k = (total[size].to_numpy(dtype=float) for size in "mk")
+    number = {"dtype": "bf16", "elem_bytes": 2, "form": FORMATS["fp8"]}
+    op, chip = ops.quantize("quantize", tokens=m, width=k, **number), CHIPS[data.hardware]
+    measured_s = total.latency.to_numpy() * 1e-3
+    keep = measured_s >= roofline_s(op, chip)  # the others found x in the L2
+    return Rows(
+        label=f"{data.hardware} {data.engine} {data.version}",
+        kind="quantize",
+        chip=chip,
+        op=select(op, keep),
+        measured_s=measured_s[keep],
+        left_out=int((~keep).sum()),
+        refitted=data.hardware == "h100-sxm",
+    )
+
+
+def attention_rows(data: DataSet, folder: Path, phase: str, cache: str = "bfloat16") -> Rows:
+    """bf16 attention over a cache of bfloat16 or fp8, full causal window, the engine's main kernel (no Triton
+    fallback).
+    """
+    import pandas
+
+    name = {"prefill": "context", "decode": "generation"}[phase]
+    path = folder / data.folder / "attention" / data.engine / data.version / f"{name}_attention_perf.parquet"
+    table = pandas.read_parquet(path)
+    if "window_size" not in table:
+        table["window_size"] = 0
+    plain = (table.attn_dtype == "bfloat16") & (table.kv_cache_dtype == cache)
+    plain &= (table.window_size == 0) & ~table.kernel_source.str.contains("triton")
+    if phase == "prefill":
+        plain &= table.isl > 1
+    sizes = ["batch_size", "isl", "step", "num_heads", "num_key_value_heads", "head_dim"]
+    table = table[plain].groupby(sizes, as_index=False).latency.median()
+    batch, isl, step, heads, kv_heads, head_dim = (table[size].to_numpy(dtype=float) for size in sizes)
+    q_len = isl if phase == "prefill" else 1
+    number = {"dtype": "bf16", "elem_bytes": 2}
+    shape = {"kv_heads": kv_heads, "head_dim": head_dim, "kv_elem_bytes": 1 if cache == "fp8" else None}
+    op = ops.attention("attention", batch=batch, q_len=q_len, kv_len=isl + step, heads=heads, **shape, **number)
+    chip, measured_s = CHIPS[data.hardware], table.latency.to_numpy() * 1e-3
+    keep = measured_s >= roofline_s(op, chip)
+    if phase == "decode" and chip.l2_partitions == 1:  # its whole cache fits in the L2, where the benchmark finds it
+        keep &= op.kv_bytes > chip.l2_bytes
+    engine = ENGINE_ATTENTION[data.engine]
+    if data.engine == "sglang" and chip.architecture == "ampere":
+        engine = engine | SGLANG_A100
+    elif data.engine == "trtllm" and phase == "prefill":
+        engine = engine | {"extra_kernels": 1}
+    append = ops.kv_write("append", tokens=batch * q_len, **shape, **number)
+    if data.engine == "trtllm":  # its QKV preprocessing kernel copies Q too
+        append = replace(append, in_bytes=append.in_bytes + op.in_bytes, out_bytes=op.in_bytes)
+    extra_s = np.zeros(op.dims["kv_len"].shape)
+    if cache == "fp8" and chip.architecture == "hopper" and data.engine != "trtllm":  # FlashAttention-3 takes fp8 Q
+        query = {"tokens": batch * q_len, "width": heads * head_dim, "form": KV_FORMATS["fp8"], **number}
+        extra_s = cycle_s(ops.quantize("query", **query), chip)
+    return Rows(
+        label=f"{data.hardware} {data.engine} {data.version}",
+        kind=f"{phase} attention" + (", fp8 cache" if cache == "fp8" else ""),
+        chip=chip,
+        op=select(op, keep),
+        append=select(append, keep),
+        measured_s=measured_s[keep],
+        left_out=int((~keep).sum()),
+        attention=engine,
+        extra_s=extra_s[keep],
+        fitted=data.fitted,
+        refitted=data.hardware in REFITTED and data.engine == "vllm" and cache != "fp8",
+    )
+
+
+def mixture_rows(data: MixtureSet, folder: Path) -> Rows:
+    """bf16 layers of gated mixtures. The timings start from router logits (TensorRT-LLM) or from the chosen experts
+    (vLLM, SGLang). Width / tp columns and the experts of one rank are on the GPU, but all tokens.
+    """
+    import pandas
+
+    path = folder / data.folder / "moe" / data.engine / data.version / "moe_perf.parquet"
+    table = pandas.read_parquet(path)
+    table = table[table.moe_dtype == "bfloat16"]
+    table = table[~table.kernel_source.str.contains("nongated|sglang_flashinfer")]
+    sizes = ["num_tokens", "hidden_size", "inter_size", "topk", "num_experts", "moe_tp_size", "moe_ep_size"]
+    table = table.groupby([*sizes, "distribution"], as_index=False).latency.median()
+    width, shapes = table.inter_size // table.moe_tp_size, zip(table.hidden_size, table.inter_size, strict=True)
+    ungated = data.engine == "vllm" and data.hardware != "a100-80gb-sxm"
+    reasons = {
+        "width not a multiple of 16": (width % 16 > 0).to_numpy(),
+        "no gate": np.array([ungated and shape in UNGATED for shape in shapes]),
+        "expert parallelism in SGLang, which places tokens otherwise": (table.moe_ep_size > 1).to_numpy()
+        & (data.engine == "sglang"),
+    }
+    table = table[~np.any(list(reasons.values()), axis=0)]
+    alpha = table.distribution.str.extract(r"power_law_(.*)", expand=False).astype(float).fillna(0.0)
+    spreads = zip(table.num_tokens, table.num_experts, table.topk, table.moe_ep_size, alpha, strict=True)
+    loads = [load_summary(*map(int, spread[:-1]), spread[-1], data.remainder) for spread in spreads]
+    pairs, active, touched, *tiles = np.array(loads).T
+    tokens, hidden, inter, top_k, experts, tp, ep = (table[size].to_numpy(dtype=float) for size in sizes)
+    width, local = inter // tp, experts // ep
+    chip, number = CHIPS[data.hardware], {"dtype": "bf16", "elem_bytes": 2}
+    dims = {"m": pairs, "active": active, "experts": local, "tiles": np.array(tiles).T}
+
+    def product(name, d_in, d_out):
+        op = ops.grouped_linear(name, tokens=tokens, experts=experts, top_k=top_k, d_in=d_in, d_out=d_out, **number)
+        sizes = {"flops": 2 * d_in * d_out * pairs, "weight_bytes": 2 * d_in * d_out * active}
+        sizes |= {"in_bytes": 2 * d_in * pairs, "out_bytes": 2 * d_out * pairs}
+        return replace(op, dims=dict(op.dims) | dims, **sizes)
+
+    # TensorRT-LLM, and vLLM on Blackwell, copy rows into the order of experts; Triton's kernels read them in place,
+    # but work on all pairs, and write zeros where the expert is elsewhere
+    copies = data.engine == "trtllm" or chip.architecture == "blackwell"
+    here = pairs if copies else top_k * tokens
+    copied = 4 * hidden * pairs if copies else 2 * (2 * width + hidden) * (here - pairs)
+    sum_up = ops.combine("combine", tokens=tokens, top_k=1, hidden=hidden, **number)
+    layer = (
+        ops.route("route", tokens=tokens, experts=experts, top_k=top_k, **number),
+        product("gate_up", hidden, 2 * width),
+        ops.swiglu("swiglu", tokens=here, intermediate=width, **number),
+        product("down", width, hidden),
+        replace(sum_up, flops=2 * hidden * here, in_bytes=2 * hidden * here + copied),
+    )
+    products = (layer[1], layer[3])
+    total = replace(
+        products[0],
+        flops=sum(op.flops for op in products),
+        weight_bytes=sum(op.weight_bytes for op in products),
+        out_bytes=products[1].out_bytes + products[0].out_bytes,
+    )
+    tuned = [data.tuned is None or shape in data.tuned for shape in zip(local, width, strict=True)]
+    rows = Rows(
+        label=f"{data.hardware} {data.engine} {data.version}",
+        kind="moe layer",
+        chip=chip,
+        op=total,
+        layer=layer,
+        measured_s=table.latency.to_numpy() * 1e-3,
+        cycle_bytes=6 * hidden * width * touched + 2 * (2 * hidden + 3 * width) * pairs,
+        untuned=~np.array(tuned),
+        fitted=data.fitted,
+    )
+    beaten = rows.measured_s < roofline_s(rows.op, rows.chip)
+    rows = chosen(rows, ~beaten)
+    reasons["beats the roofline"] = beaten
+    left_out = {reason: int(mask.sum()) for reason, mask in reasons.items() if mask.any()}
+    why = ", ".join(f"{count} {reason}" for reason, count in left_out.items())
+    return replace(rows, left_out=sum(left_out.values()), reasons=why)
+
+
+@cache
+def load_summary(tokens: int, experts: int, top_k: int, ranks: int, alpha: float, remainder: str) -> tuple:
+    """Means over a benchmark's routings: pairs on the timed rank, experts used, experts used by any routing, and tiles
+    of each height.
+    """
+    loads = drawn_loads(tokens, experts, top_k, ranks, alpha, remainder)
+    any_used = experts // ranks * np.mean(np.sum([rows > 0 for rows in loads], axis=0) > 0)
+    means = [np.mean([rows.sum() for rows in loads]), np.mean([(rows > 0).sum() for rows in loads])]
+    tiles = [np.mean([np.ceil(rows / height).sum() for rows in loads]) for height in HEIGHTS]
+    return (*means, any_used, *tiles)
+
+
+def latent_rows(data: DataSet, folder: Path, phase: str) -> Rows:
+    """bf16 latent attention (MLA, DeepSeek's sizes) over a bf16 cache, with the kernel before it that rotates and
+    writes the cache. SGLang's prefill seems to run absorbed, too: its rates, if not, would be a third of the others'.
+    """
+    import pandas
+
+    prefill = phase == "prefill"
+    name = "context" if prefill else "generation"
+    table = pandas.read_parquet(folder / data.folder / "mla" / data.engine / data.version / f"{name}_mla_perf.parquet")
+    plain = (table.mla_dtype == "bfloat16") & (table.kv_cache_dtype == "bfloat16")
+    if prefill:
+        plain &= table.isl > 1
+    sizes = ["num_heads", "batch_size", "isl", "step"]
+    table = table[plain].groupby(sizes, as_index=False).latency.median()
+    heads, batch, isl, step = (table[size].to_numpy(dtype=float) for size in sizes)
+    q_len, number = isl if prefill else 1, {"dtype": "bf16", "elem_bytes": 2}
+    absorbed = not prefill or data.engine == "sglang"
+    lengths = {"batch": batch, "q_len": q_len, "kv_len": isl + step}
+    op = ops.latent_attention("mla", heads=heads, absorbed=absorbed, **lengths, **number)
+    append = ops.kv_write("append", tokens=batch * q_len, kv_heads=1, head_dim=576 // 2, **number)
+    rotated = 2 * 64 * heads * batch * q_len  # bytes of each head's rotated elements, copied to its key when prefilling
+    copied, written = (rotated, 2 * rotated) if prefill else (op.in_bytes, op.in_bytes)
+    append = replace(append, in_bytes=append.in_bytes + copied, out_bytes=written)
+    chip = CHIPS[data.hardware]
+    attention = OTHER_ENGINE
+    if data.engine == "trtllm":
+        attention = attention | {"extra_kernels": chip.fit.attention.extra_kernels + 1}
+        if prefill:
+            attention = attention | {"pack_prefill": False, "split_prefill": False}
+        if chip.architecture == "ampere":  # one CTA walks all keys of up to 64 heads
+            attention = attention | {"split_decode": False}
+    rows = Rows(
+        label=f"{data.hardware} {data.engine} {data.version}",
+        kind=f"mla {phase}",
+        chip=chip,
+        op=op,
+        append=append,
+        measured_s=table.latency.to_numpy() * 1e-3,
+        attention=attention,
+        fitted=data.fitted,
+    )
+    beaten = rows.measured_s < roofline_s(op, chip)
+    why = f"{beaten.sum()} beats the roofline" if beaten.any() else ""
+    return replace(chosen(rows, ~beaten), left_out=int(beaten.sum()), reasons=why)

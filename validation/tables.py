@@ -1,0 +1,169 @@
+"""The tables of errors that validate.py prints."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+from tabulate import tabulate
+
+from inputs import InputError
+from intervals import spread
+from roofline import compute_s, memory_s, roofline_s
+from validation.measured import read_measured
+from validation.package import kernel_sets
+from validation.pointwise import pointwise_rows, pointwise_s
+from validation.rows import Rows, sampled
+from validation.sets import CSV_FOLDER, fit_row
+
+HEADERS = ("data", "kind", "rows", "left\nout", "median", "mean", "p90", "bias", "in 90 %")
+HEADERS += ("roofline\nmedian", "\nmean", "\np90", "2 efficiencies\nmedian", "\nmean", "\np90")
+COVERAGE = HEADERS.index("in 90 %")
+LEGEND = """\
+Absolute error of time in %. bias: median of estimated / measured - 1. in 90 %: share of the measurements inside the
+interval. left out: rows that beat the chip's roofline, or (decode on the L40S) whose KV cache fits in the L2.
+(fit): constants were fitted on these; (refit): two or three of them.
+"""
+
+
+def errors(estimated_s, measured_s) -> list[str]:
+    """[median, mean, p90] of |estimated / measured - 1|, in percent."""
+    error = np.abs(estimated_s / measured_s - 1)
+    return [f"{100 * x:.1f}" for x in (np.median(error), np.mean(error), np.quantile(error, 0.9))]
+
+
+def bias(estimated_s, measured_s) -> str:
+    return f"{100 * np.median(estimated_s / measured_s - 1):+.1f}"
+
+
+def coverage(measured_s, low_s, high_s) -> str:
+    return f"{100 * np.mean((low_s <= measured_s) & (measured_s <= high_s)):.0f}"
+
+
+def two_efficiencies(rows: Rows) -> np.ndarray:
+    """[3]: shares of peak FLOP/s and of DRAM bandwidth, and a launch time in seconds, that fit `rows` best."""
+    from scipy.optimize import minimize
+
+    compute, memory = compute_s(rows.op, rows.chip), memory_s(rows.op, rows.chip)
+
+    def cost(x):
+        shares = np.exp(x)
+        estimated = np.maximum(compute / shares[0], memory / shares[1]) + shares[2]
+        return np.mean(np.abs(np.log(estimated / rows.measured_s)))
+
+    return np.exp(minimize(cost, np.log([0.7, 0.7, 5e-6]), method="Nelder-Mead").x)
+
+
+def seen(rows: Rows) -> str:
+    """What fits saw of these rows."""
+    return " (fit)" if rows.fitted else " (refit)" if rows.refitted else ""
+
+
+def kernel_table(folder: Path) -> tuple[list[list], list[str]]:
+    """The rows of the table, and why measurements were left out, where it isn't the one reason of the legend."""
+    table, simple, reasons = [], {}, []
+    for rows in kernel_sets(folder):
+        if rows.kind not in simple:
+            simple[rows.kind] = two_efficiencies(sampled(rows, 3000))
+        shares = simple[rows.kind]
+        compute, memory = compute_s(rows.op, rows.chip), memory_s(rows.op, rows.chip)
+        ideal_s = np.maximum(compute, memory)
+        simple_s = np.maximum(compute / shares[0], memory / shares[1]) + shares[2]
+        estimated, measured = rows.estimate_s(), rows.measured_s
+        low, high = spread(rows.op, rows.chip)
+        table.append(
+            [rows.label + seen(rows), rows.kind, measured.size, rows.left_out]
+            + [*errors(estimated, measured), bias(estimated, measured)]
+            + [coverage(measured, estimated * low, estimated * high)]
+            + [*errors(ideal_s, measured), *errors(simple_s, measured)]
+        )
+        if rows.reasons:
+            reasons.append(f"left out of {rows.kind}, {rows.label}: {rows.reasons}")
+    return table, reasons
+
+
+def pointwise_table() -> list[list]:
+    table = []
+    for rows in pointwise_rows():
+        estimated, measured = pointwise_s(rows), rows.measured_s
+        low, high = spread(rows.op, rows.chip)
+        table.append(
+            [rows.label + seen(rows), rows.kind, measured.size, 0]
+            + [*errors(estimated, measured), bias(estimated, measured)]
+            + [coverage(measured, estimated * low, estimated * high)]
+            + [*errors(roofline_s(rows.op, rows.chip), measured)]
+        )
+    return table
+
+
+def end_to_end_table(rows: list[dict]) -> list[list]:
+    table = []
+    for (label, metric), group in end_to_end_groups(rows).items():
+        measured, estimated, low, high, bound = (
+            np.array([row[name] for row in group]) for name in ("measured", "estimated", "low", "high", "bound")
+        )
+        table.append(
+            [label, f"{metric} ({', '.join(sorted({row['model'] for row in group}))})", len(group), 0]
+            + [*errors(estimated, measured), bias(estimated, measured), coverage(measured, low, high)]
+            + errors(bound, measured)
+        )
+    return table
+
+
+def end_to_end_groups(rows: list[dict]) -> dict[tuple[str, str], list[dict]]:
+    groups: dict[tuple[str, str], list[dict]] = {}
+    for row in rows:
+        label = f"{row['hardware']} {row['runtime']}" + (" (fit)" if fit_row(row) else "")
+        groups.setdefault((label, row["metric"]), []).append(row)
+    return dict(sorted(groups.items()))
+
+
+def pooled_coverage(table: list[list], name: str) -> str:
+    """Share of all measurements inside the interval, over the rows of `table` that no fit saw."""
+    unseen = [row for row in table if "fit)" not in row[0]] or table
+    inside = sum(float(row[COVERAGE]) * row[2] for row in unseen) / sum(row[2] for row in unseen)
+    return f"{name} {inside:.0f} %"
+
+
+def accuracy_report(folder: Path | None) -> list[str]:
+    """Errors of kernels (where the package is installed), pointwise kernels and whole passes, and what the intervals
+    cover.
+    """
+    kernels, reasons = kernel_table(folder) if folder else ([], [])
+    rows, _ = read_measured(CSV_FOLDER / "end_to_end.csv")
+    pointwise, passes = pointwise_table(), end_to_end_table(rows)
+    parts = [LEGEND]
+    parts += [show(kernels, HEADERS), "", *reasons, ""] if kernels else []
+    parts += [show(pointwise, HEADERS[:12]), "", show(passes, HEADERS[:12]), ""]
+    kinds = dict.fromkeys(row[1] for row in kernels)
+    pooled = [pooled_coverage([row for row in kernels if row[1] == kind], kind) for kind in kinds]
+    pooled += [pooled_coverage(pointwise, "pointwise"), pooled_coverage(passes, "end to end")]
+    return [*parts, "inside the 90 % interval, of all that no fit saw: " + ", ".join(pooled)]
+
+
+def report_measured(path: Path, as_json: bool) -> str:
+    """The user's own rows. As JSON one object; as text a table, with the reasons for skipped rows on stderr."""
+    rows, skipped = read_measured(path)
+    for reason in skipped:
+        print(f"{path}: skipped {reason}", file=sys.stderr)
+    if as_json:
+        return json.dumps({"rows": rows, "skipped": len(skipped)}, allow_nan=False)
+    if not rows:
+        raise InputError(f"{path} has no usable row; {len(skipped)} skipped")
+    groups: dict[tuple[str, str], list[dict]] = {}
+    for row in rows:
+        what = row["kind"] if row.get("measured_us") else f"{row.get('runtime') or 'vllm'} {row['metric']}"
+        groups.setdefault((row["hardware"], what), []).append(row)
+    table = []
+    for (hardware, what), group in groups.items():
+        columns = [np.array([row[name] for row in group]) for name in ("measured", "estimated", "low", "high")]
+        measured, estimated, low, high = columns
+        figures = [*errors(estimated, measured), bias(estimated, measured), coverage(measured, low, high)]
+        table.append([hardware, what, len(group), *figures])
+    headers = ("hardware", "what", "rows", "median", "mean", "p90", "bias", "in 90 %")
+    return f"{show(table, headers)}\n{len(rows)} rows, {len(skipped)} skipped"
+
+
+def show(table: list[list], headers: tuple[str, ...]) -> str:
+    align = ["right" if column > 1 else "left" for column in range(len(headers))]
+    return tabulate(table, headers, tablefmt="simple", disable_numparse=True, colalign=align)
