@@ -119,6 +119,8 @@ class Model:
                 raise InputError(f"{name} must be true or false, not {shown(value)}")
             elif field.type is str and (not isinstance(value, str) or "\n" in value):
                 raise InputError(f"{name} must be a line of text, not {shown(value)}")
+        if self.quantization is not None and not isinstance(self.quantization, Precision):
+            raise InputError(f"model.quantization must be a Precision or None, not {shown(self.quantization)}")
         check_size("model.layers", self.layers, high=MAX_LAYERS)
         check_size("model.residual_streams", self.residual_streams, high=16)
         pick("model.qk_norm", self.qk_norm, QK_NORMS)
