@@ -58,8 +58,8 @@ class AttentionFit:
     pack_copies: int  # more layout copies around a packed decode with several sequences and KV heads
     extra_kernels: int  # in every call
     mma_efficiency: float  # sustained share of the tensor peak
-    latent_prefill: float  # mma_efficiency of kernels for latent attention (MLA), where keys are wider than values
-    latent_decode: float  # the same, with all heads on one key of 576 elements
+    latent_expanded: float  # mma_efficiency, at most, of latent attention (MLA) with keys wider than values
+    latent_absorbed: float  # the same, with all heads on one key of 576 elements, whose first 512 are the value
     vector_ops: float  # FP32-pipe instructions per score that the MMAs don't hide
     cta_waits: float  # DRAM latencies that a CTA waits in prologue and epilogue (page table, Q, first K; O)
     dram_efficiency: float  # share of the chip's plain read bandwidth
@@ -140,8 +140,8 @@ AMPERE_ATTENTION = AttentionFit(
     pack_copies=3,
     extra_kernels=0,
     mma_efficiency=0.9,  # chosen: one head_dim can't tell it from vector_ops; FlashAttention-2's slope over head_dim
-    latent_prefill=0.6304,  # these two: TensorRT-LLM 1.0.0, A100
-    latent_decode=0.4256,
+    latent_expanded=0.6304,  # these two: TensorRT-LLM 1.0.0, A100
+    latent_absorbed=0.4256,
     vector_ops=5.741,
     cta_waits=4.644,
     dram_efficiency=0.8717,
@@ -177,6 +177,9 @@ ADA = Architecture(
     pointwise=AMPERE_POINTWISE,
     moe=replace(AMPERE_MOE, tensor_efficiency=0.6406),  # that of its dense products, power-limited
 )
+# Of the bf16 peak: 660 TFLOP/s where compute-bound, on an H800 SXM [deepseek-ai/FlashMLA, README of April 2025].
+# Blackwell's kernels: taken as Hopper's.
+FLASH_MLA_SHARE = 660 / 989.4
 HOPPER_POINTWISE = replace(  # Blackwell too, where nothing was measured
     AMPERE_POINTWISE,
     elements_per_clock={kind: 1.245 * rate for kind, rate in AMPERE_POINTWISE.elements_per_clock.items()}
@@ -197,8 +200,8 @@ HOPPER = Architecture(
         combine_reads=0.0,
         tail=1 / 6,
         mma_efficiency=1.0,
-        latent_prefill=1.0,
-        latent_decode=1.0,
+        latent_expanded=1.0,
+        latent_absorbed=FLASH_MLA_SHARE,
         cta_waits=8.686,
     ),
     pointwise=HOPPER_POINTWISE,
@@ -218,8 +221,8 @@ BLACKWELL = Architecture(
         tail=1 / 6,
         dram_efficiency=0.9506,
         launch_clocks=9194.0,
-        latent_prefill=1.0,
-        latent_decode=1.0,
+        latent_expanded=1.0,
+        latent_absorbed=FLASH_MLA_SHARE,
     ),
     pointwise=HOPPER_POINTWISE,
     moe=ASYNCHRONOUS_MOE,

@@ -29,7 +29,7 @@ def prefill_attention(op, chip, fit) -> dict[str, np.ndarray]:
     blocks, longest, tiles = _causal_blocks(q, kv, fit.tile_m / group, keys, window)
     ctas, blocks = b * h / group * tiles, b * h / group * blocks
     splits = SPLITS if fit.split_prefill else SPLITS[:1]
-    mma, softmax = _block_clocks(fit.tile_m, keys, d + v, op, fit.latent_prefill, chip, fit)
+    mma, softmax = _block_clocks(fit.tile_m, keys, d + v, op, chip, fit)
     sm_hz, per_sm = chip.sm_count * chip.clock_hz, _ctas_per_sm(fit.tile_m, keys, d, kv_width, chip, fit)
     # Throughput, all SMs busy. CTAs on one SM hide each other's prologue and epilogue.
     cta_s = fit.cta_waits * chip.dram_latency_s
@@ -72,7 +72,7 @@ def decode_attention(op, chip, fit) -> dict[str, np.ndarray]:
     may_split = (whole_ctas < 0.8 * slots) & (fit.split_mha | (group > 1)) & fit.split_decode
     splits = np.where(may_split, SPLITS, 1.0)
     ctas = whole_ctas * splits
-    mma, softmax = _block_clocks(fit.decode_tile_m, keys, d + v, op, fit.latent_decode, chip, fit)
+    mma, softmax = _block_clocks(fit.decode_tile_m, keys, d + v, op, chip, fit)
     blocks = np.ceil(np.ceil(kv / keys) / splits)  # of the longest CTA
     # Waves of CTAs. Those on one SM share its pipes: two take twice as long but wait at the same time.
     ends_s = fit.cta_waits * chip.dram_latency_s / per_sm
@@ -141,9 +141,12 @@ def _ctas_per_sm(rows, keys, head_dim, kv_width, chip, fit):
     return np.maximum(np.floor(chip.shared_bytes_per_sm / shared_bytes), 1.0)
 
 
-def _block_clocks(rows, keys, qk_and_v_dim, op, latent_efficiency, chip, fit):
+def _block_clocks(rows, keys, qk_and_v_dim, op, chip, fit):
     """SM clocks that a KV block costs: (its MMAs at the sustained rate, softmax that they don't hide)."""
-    efficiency = min(fit.mma_efficiency, latent_efficiency) if "v_head_dim" in op.dims else fit.mma_efficiency
+    efficiency = fit.mma_efficiency
+    if "kv_width" in op.dims:  # keys wider than values; or one is part of the other
+        shared = op.dims["kv_width"] < op.dims["head_dim"] + op.dims["v_head_dim"]
+        efficiency = min(efficiency, fit.latent_absorbed if shared else fit.latent_expanded)
     mma = rows * keys * qk_and_v_dim / (chip.tensor_cores_per_sm * chip.fma_per_clock(op.dtype) * efficiency)
     return mma, rows * keys * (1 / EXP_PER_CLOCK + fit.vector_ops / chip.fp32_cores_per_sm)
 

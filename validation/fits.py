@@ -47,7 +47,14 @@ ATTENTION_NAMES = (
 )
 ATTENTION_START = dict(zip(ATTENTION_NAMES, (5.0, 4.6, 0.85, 7000.0, 13.0, 0.5, 2700.0), strict=True))
 MIXTURE_START = {"tensor_efficiency": 0.9, "overlap": 4.0, "layer_clocks": 20000.0}
-AT_MOST_ONE = ("latent_prefill", "latent_decode", "tensor_efficiency", "mma_efficiency", "dram_efficiency", "l2_usable")
+AT_MOST_ONE = (
+    "latent_expanded",
+    "latent_absorbed",
+    "tensor_efficiency",
+    "mma_efficiency",
+    "dram_efficiency",
+    "l2_usable",
+)
 RUNTIME_NAMES = {
     "vllm": ("step_s", "sequence_s"),
     "tensorrt-llm": ("step_s", "sequence_s", "sm_bytes_per_clock", "dram_efficiency"),
@@ -111,9 +118,9 @@ def fit_kernels(folder: Path):
     attention_found = fit_part("attention", AMPERE, ATTENTION_START, sets, 500)
     yield "ampere gemm", asdict(AMPERE.gemm), gemm_found
     yield "ampere attention", asdict(AMPERE.attention), attention_found
-    for phase in ("prefill", "decode"):
+    for phase, form in (("prefill", "expanded"), ("decode", "absorbed")):
         sets = [sampled(latent_rows(LATENT_SETS[0], folder, phase), 1500)]
-        start = {f"latent_{phase}": 0.8}
+        start = {f"latent_{form}": 0.8}
         yield f"ampere mla {phase}", asdict(AMPERE.attention), fit_part("attention", AMPERE, start, sets, 60)
     sets = [sampled(mixture_rows(MIXTURE_SETS[0], folder), 1500)]
     yield "ampere moe", asdict(AMPERE.moe), fit_part("moe", AMPERE, MIXTURE_START, sets, 200)
