@@ -20,6 +20,7 @@ SPREADS = {
     "prefill attention": (0.74, 1.45),
     "decode attention": (0.72, 1.65),
     "grouped_gemm": (0.84, 1.67),
+    "grouped_gemm, narrow operands": (0.74, 2.0),  # the same formats, and fp4
     "pointwise": (0.74, 1.32),
     "host": (0.85, 1.2),  # a judgement: hosts and engine versions
 }
@@ -51,6 +52,8 @@ def _gemm_spread(op):
 
 
 def _regime(op) -> str:
+    if op.kind == "grouped_gemm" and min(op.dims.get("a_bytes", 2), op.dims.get("b_bytes", 2)) < 1.9:
+        return "grouped_gemm, narrow operands"
     if op.kind == "attention":
         few = few_queries(op.dims["q_len"], op.dims["kv_len"])
         return "decode attention" if few else "prefill attention"

@@ -49,8 +49,10 @@ def grouped_gemm(op, chip, fit, *, resident=0.0, untuned=False) -> dict[str, np.
     sizes = [np.asarray(x, dtype=float) for x in (*(op.dims[name] for name in names), resident, untuned)]
     m, n, k, active, tokens, experts, resident, untuned = np.broadcast_arrays(*sizes)
     widths, stored, efficiency = operands(op, chip, fit.narrow, fit.moe.tensor_efficiency)
-    # mma.sync kernels (Marlin) widen narrow weights on every architecture; asynchronous MMAs can't
-    tiles = AMPERE_TILES if stored[0] > stored[1] else TILES[chip.architecture]
+    # Narrow weights: mma.sync kernels on every architecture, since asynchronous MMAs can't widen them. Marlin's
+    # pipeline keeps its operands ahead of the MMAs (arXiv:2408.11743, section 3.2).
+    weight_only = stored[0] > stored[1]
+    tiles, turns = (AMPERE_TILES, 0.0) if weight_only else (TILES[chip.architecture], fit.moe.turns)
     limits = (chip.shared_bytes_per_sm, chip.registers_per_sm, chip.ctas_per_sm)
     candidates = _candidates(tiles, (1,), *limits, *stored)
     counts = _tile_counts(op, candidates[0])
@@ -64,10 +66,10 @@ def grouped_gemm(op, chip, fit, *, resident=0.0, untuned=False) -> dict[str, np.
         overlap=fit.moe.overlap,
     )
 
-    def parts(candidates, tiles, m, n, k, active, resident):
-        mean_rows = np.minimum(m / tiles, candidates[0])
-        rates = (widths, chip, gemm_fit, rate * efficiency, 1 - active / tiles, fit.moe.turns)
-        return _parts(candidates, mean_rows, n, k, tiles, resident, *rates)
+    def parts(candidates, counts, m, n, k, active, resident):
+        mean_rows = np.minimum(m / counts, candidates[0])
+        rates = (widths, chip, gemm_fit, rate * efficiency, 1 - active / counts, turns)
+        return _parts(candidates, mean_rows, n, k, counts, resident, *rates)
 
     each = (m, n, k, active, resident)
     total_s = parts(candidates, counts, *(x[..., None] for x in each))["total"]

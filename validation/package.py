@@ -25,6 +25,7 @@ from validation.sets import (
     LAYER_EVENTS_S,
     MIXTURE_SETS,
     NARROW_FITTED,
+    NARROW_MIXTURES,
     NARROW_SETS,
     OTHER_ENGINE,
     PROFILED,
@@ -62,8 +63,12 @@ def kernel_sets(folder: Path) -> Iterator[Rows]:
     for data in DATA_SETS:
         if data.engine == "vllm" and not data.hardware.startswith("a100"):
             yield quantize_rows(data, folder)
-    for data in MIXTURE_SETS:
-        yield mixture_rows(data, folder)
+    for stored in ("bfloat16", *NARROW_MIXTURES):
+        for data in MIXTURE_SETS:
+            if stored in mixture_formats(data, folder):
+                rows = mixture_rows(data, folder, stored)
+                if rows.measured_s.size:
+                    yield rows
     for phase in ("prefill", "decode"):
         for data in LATENT_SETS:
             yield latent_rows(data, folder, phase)
@@ -233,15 +238,24 @@ def attention_rows(data: DataSet, folder: Path, phase: str, cache: str = "bfloat
     )
 
 
-def mixture_rows(data: MixtureSet, folder: Path) -> Rows:
-    """bf16 layers of gated mixtures. The timings start from router logits (TensorRT-LLM) or from the chosen experts
-    (vLLM, SGLang). Width / tp columns and the experts of one rank are on the GPU, but all tokens.
+def mixture_formats(data: MixtureSet, folder: Path) -> set[str]:
+    """The moe_dtype that a set has rows of."""
+    import pandas
+
+    path = folder / data.folder / "moe" / data.engine / data.version / "moe_perf.parquet"
+    return set(pandas.read_parquet(path, columns=["moe_dtype"]).moe_dtype)
+
+
+def mixture_rows(data: MixtureSet, folder: Path, stored: str = "bfloat16") -> Rows:
+    """Layers of gated mixtures in bf16, or in the formats of NARROW_MIXTURES (moe_dtype `stored`). The timings start
+    from router logits (TensorRT-LLM) or from the chosen experts (vLLM, SGLang). Width / tp columns and the experts of
+    one rank are on the GPU, but all tokens.
     """
     import pandas
 
     path = folder / data.folder / "moe" / data.engine / data.version / "moe_perf.parquet"
     table = pandas.read_parquet(path)
-    table = table[table.moe_dtype == "bfloat16"]
+    table = table[table.moe_dtype == stored]
     table = table[~table.kernel_source.str.contains("nongated|sglang_flashinfer")]
     sizes = ["num_tokens", "hidden_size", "inter_size", "topk", "num_experts", "moe_tp_size", "moe_ep_size"]
     table = table.groupby([*sizes, "distribution"], as_index=False).latency.median()
@@ -257,17 +271,27 @@ def mixture_rows(data: MixtureSet, folder: Path) -> Rows:
     alpha = table.distribution.str.extract(r"power_law_(.*)", expand=False).astype(float).fillna(0.0)
     spreads = zip(table.num_tokens, table.num_experts, table.topk, table.moe_ep_size, alpha, strict=True)
     loads = [load_summary(*map(int, spread[:-1]), spread[-1], data.remainder) for spread in spreads]
-    pairs, active, touched, *tiles = np.array(loads).T
+    pairs, active, touched, *tiles = np.array(loads).reshape(len(loads), 3 + len(HEIGHTS)).T
     tokens, hidden, inter, top_k, experts, tp, ep = (table[size].to_numpy(dtype=float) for size in sizes)
     width, local = inter // tp, experts // ep
     chip, number = CHIPS[data.hardware], {"dtype": "bf16", "elem_bytes": 2}
+    formats = None if stored == "bfloat16" else precision("bf16", *NARROW_MIXTURES[stored])
+    # one width for all rows, as for GEMMs
+    x, w = (2, 2) if formats is None else (f.element_bytes(4096) for f in (formats.activations, formats.weights))
+    widths = {"a_bytes": x, "b_bytes": w}
     dims = {"m": pairs, "active": active, "experts": local, "tiles": np.array(tiles).T}
 
     def product(name, d_in, d_out):
-        op = ops.grouped_linear(name, tokens=tokens, experts=experts, top_k=top_k, d_in=d_in, d_out=d_out, **number)
-        sizes = {"flops": 2 * d_in * d_out * pairs, "weight_bytes": 2 * d_in * d_out * active}
-        sizes |= {"in_bytes": 2 * d_in * pairs, "out_bytes": 2 * d_out * pairs}
-        return replace(op, dims=dict(op.dims) | dims, **sizes)
+        shape = {"tokens": tokens, "experts": experts, "top_k": top_k, "d_in": d_in, "d_out": d_out}
+        op = ops.grouped_linear(name, **shape, precision=formats, **number)
+        sizes = {"flops": 2 * d_in * d_out * pairs, "weight_bytes": widths["b_bytes"] * d_in * d_out * active}
+        sizes |= {"in_bytes": widths["a_bytes"] * d_in * pairs, "out_bytes": 2 * d_out * pairs}
+        return replace(op, dims=dict(op.dims) | dims | widths, **sizes)
+
+    def narrowed(name, rows, width):
+        if formats is None or not formats.quantized_activations:
+            return ()
+        return (ops.quantize(name, tokens=rows, width=width, form=formats.activations, **number),)
 
     # TensorRT-LLM, and vLLM on Blackwell, copy rows into the order of experts; Triton's kernels read them in place,
     # but work on all pairs, and write zeros where the expert is elsewhere
@@ -277,12 +301,14 @@ def mixture_rows(data: MixtureSet, folder: Path) -> Rows:
     sum_up = ops.combine("combine", tokens=tokens, top_k=1, hidden=hidden, **number)
     layer = (
         ops.route("route", tokens=tokens, experts=experts, top_k=top_k, **number),
+        *narrowed("gate_up_quant", tokens, hidden),
         product("gate_up", hidden, 2 * width),
         ops.swiglu("swiglu", tokens=here, intermediate=width, **number),
+        *narrowed("down_quant", here, width),
         product("down", width, hidden),
         replace(sum_up, flops=2 * hidden * here, in_bytes=2 * hidden * here + copied),
     )
-    products = (layer[1], layer[3])
+    products = tuple(op for op in layer if op.kind == "grouped_gemm")
     total = replace(
         products[0],
         flops=sum(op.flops for op in products),
@@ -292,14 +318,14 @@ def mixture_rows(data: MixtureSet, folder: Path) -> Rows:
     tuned = [data.tuned is None or shape in data.tuned for shape in zip(local, width, strict=True)]
     rows = Rows(
         label=f"{data.hardware} {data.engine} {data.version}",
-        kind="moe layer",
+        kind="moe layer" if formats is None else f"moe layer {stored}",
         chip=chip,
         op=total,
         layer=layer,
         measured_s=table.latency.to_numpy() * 1e-3,
-        cycle_bytes=6 * hidden * width * touched + 2 * (2 * hidden + 3 * width) * pairs,
-        untuned=~np.array(tuned),
-        fitted=data.fitted,
+        cycle_bytes=3 * w * hidden * width * touched + 2 * (2 * hidden + 3 * width) * pairs,
+        untuned=~np.array(tuned, dtype=bool),
+        fitted=data.fitted and formats is None,
     )
     beaten = rows.measured_s < roofline_s(rows.op, rows.chip)
     rows = chosen(rows, ~beaten)

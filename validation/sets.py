@@ -123,6 +123,14 @@ MIXTURE_SETS = (
         for engine, version in (("vllm", "0.24.0"), ("trtllm", "1.3.0rc20"), ("sglang", "0.5.14"))
     ),
 )
+# moe_dtype of the package: formats of weights and activations.
+NARROW_MIXTURES = {
+    "fp8": ("fp8", "fp8"),
+    "fp8_block": ("fp8", "fp8"),
+    "int4_wo": ("int4", None),
+    "w4a16_mxfp4": ("mxfp4", None),
+    "nvfp4": ("nvfp4", "nvfp4"),
+}
 # Hidden size and width of models without a gate, which vLLM 0.24 measures with one product less.
 UNGATED = ((1024, 2688), (2048, 5120), (2688, 1856), (4096, 2688), (8192, 5120))
 # What the fits saw, apart from the sets marked `fitted`.
