@@ -1,4 +1,4 @@
-"""How far the estimates are from measured GPUs: python validate.py [--fit] [--plot FILE] [--measured FILE.csv].
+"""How far the estimates are from measured GPUs: python validate.py [--fit|--models|--plot FILE|--measured FILE.csv].
 
 Kernel timings come from the package aiconfigurator-core (development requirement, Linux x86-64); end-to-end and
 pointwise timings from validation/*.csv, each row with its source. Without the package the rest still runs.
@@ -25,18 +25,25 @@ def run(argv: list[str]) -> str:
         help="also draw measured against estimated, and FILE-residuals: errors by shape (PNG, SVG)",
     )
     parser.add_argument("--measured", metavar="FILE.csv", help="judge your own measurements (format: README)")
+    parser.add_argument("--models", action="store_true", help="every config.json at hand against its real code")
     parser.add_argument("--json", action="store_true", help="with --measured: one JSON object")
     args = parser.parse_args(argv)
     if args.json and not args.measured:
         raise InputError("--json goes with --measured")
-    if bool(args.measured) + bool(args.fit) + bool(args.plot) > 1:
-        raise InputError("--measured, --fit and --plot go one at a time")
+    if bool(args.measured) + args.fit + args.models + bool(args.plot) > 1:
+        raise InputError("--measured, --fit, --models and --plot go one at a time")
     if args.plot:
         from visualize import picture_path
 
         picture_path(args.plot)
     if args.measured:
         return report_measured(Path(args.measured), args.json)
+    if args.models:
+        from validation.models import models_table
+
+        table, summary = models_table()
+        headers = ("family", "way", "configs", "parameters", "active", "equal in transformers")
+        return f"{show(table, headers)}\n\n{summary}"
     folder = data_folder()
     if (args.fit or folder) and importlib.util.find_spec("scipy") is None:
         raise InputError("scipy is missing: pip install -r requirements-dev.txt")

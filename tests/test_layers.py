@@ -55,7 +55,8 @@ MAY_IMPORT = {
         "validation/tables",
         "visualize",
     },
-    "validate": {"estimator", "inputs", "validation/fits", "validation/package", "validation/sets"}
+    "validation/models": {"configs", "estimator", "inputs", "model", "traced"},
+    "validate": {"estimator", "inputs", "validation/fits", "validation/models", "validation/package", "validation/sets"}
     | {"validation/tables", "validation/pictures", "visualize"},
 }
 
