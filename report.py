@@ -6,6 +6,7 @@ import math
 from tabulate import tabulate
 
 from cycles import CAUSES
+from experts import distinct_experts
 from intervals import validated
 from variants import expected_tokens
 
@@ -69,7 +70,7 @@ def _card(est, overrides) -> list[str]:
     mma_dtype = est.precision.mma_dtype if est.precision else case.dtype
     peak, bandwidth = chip.tensor_flops_per_s(mma_dtype), chip.dram_bytes_per_s
     lines = [
-        f"{model.title} ({model.parameters / 1e9:.2f} B parameters), {case.dtype}, {case.attention} attention",
+        f"{model.title} ({_parameters(model)}), {case.dtype}, {case.attention} attention",
         f"batch {case.batch}, {case.input_tokens} tokens in, {case.output_tokens} out, on one {chip.title}",
     ]
     if est.precision:
@@ -84,6 +85,12 @@ def _card(est, overrides) -> list[str]:
     if overrides:
         lines.append("what-if: " + ", ".join(f"{name} = {value}" for name, value in overrides.items()))
     return lines
+
+
+def _parameters(model) -> str:
+    active = getattr(model, "active_parameters", model.parameters)  # a trace doesn't know
+    less = f", {active / 1e9:.2f} B active" if active < model.parameters else ""
+    return f"{model.parameters / 1e9:.2f} B parameters{less}"
 
 
 METHOD_LINES = {
@@ -249,6 +256,14 @@ def assumptions(case) -> list[str]:
 
 def _notes(est) -> list[str]:
     notes = [f"assumed: {line}" for line in assumptions(est.case)]
+    experts = getattr(est.model, "experts", 0)
+    if experts:
+        batch = est.case.batch * est.case.samples
+        used = distinct_experts(batch, experts, est.model.experts_per_token, est.case.imbalance)
+        choice = (
+            f"the r-th busiest with r ** -{est.case.imbalance:g}" if est.case.imbalance else "all alike (--imbalance)"
+        )
+        notes.append(f"assumed: tokens choose experts at random, {choice}: a decode step reads {used:.1f} of {experts}")
     notes += [f"note: {est.precision_note}"] if est.precision_note else []
     if est.intervals and not validated(est.chip):
         notes.append(f"note: no measurements of {est.chip.name} as it is here: the interval is widened")
@@ -295,11 +310,13 @@ def as_json(est, overrides: dict[str, str], bound) -> str:
     memory_fields = ("weights_bytes", "kv_cache_bytes", "activation_bytes", "total_bytes")
     memory_fields += ("capacity_bytes", "fits", "max_batch", "concurrent")
     sizes = ("batch", "input_tokens", "output_tokens", "prefix_tokens", "chunked_prefill", "speculative")
-    sizes += ("acceptance", "samples", "memory_fraction", "dtype", "weights", "activations", "kv_cache")
+    sizes += ("acceptance", "samples", "memory_fraction", "imbalance", "dtype", "weights", "activations", "kv_cache")
     sizes += ("attention", "method", "peak_tflops", "l2_persistent")
     return json.dumps(
         {
             "model": est.model.name,
+            "parameters": est.model.parameters,
+            "active_parameters": getattr(est.model, "active_parameters", None),
             "hardware": est.chip.name,
             **{name: getattr(case, name) for name in sizes},
             "draft": case.draft.name if case.draft else None,

@@ -30,6 +30,7 @@ SHAPE = {"tokens": 8, "d_in": 4096, "d_out": 14336, "dtype": "fp16", "elem_bytes
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
+        ("fp32", 4096 * 4),
         ("fp16", 4096 * 2),
         ("int8", 4096 + 4),  # an fp32 scale per output channel
         ("fp8", 4096 + 4),
