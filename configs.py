@@ -637,7 +637,7 @@ def any_model(values: object, *, name: str, title: str, source: str = ""):
     """The Model that a parsed config.json describes, or the TracedModel of a family without an explicit graph. Raises
     InputError.
     """
-    family, keys = language_model(values)
+    family, _ = language_model(values)
     if family in FAMILIES:
         return model_from_config(values, name=name, title=title, source=source)
     import traced  # torch, transformers
@@ -653,8 +653,6 @@ def any_model(values: object, *, name: str, title: str, source: str = ""):
         quantization=checkpoint_formats(values),
         title=title,
         family=values.get("model_type") or family,
-        hidden=check_size("key 'hidden_size'", keys.get("hidden_size")),
-        max_positions=check_size("key 'max_position_embeddings'", keys.get("max_position_embeddings", 4096)),
         trace=traced.trace(settings),
     )
 

@@ -20,9 +20,10 @@ from inputs import InputError
 from ops import Number, Op, attention, distinct_experts, kv_write, smaller
 
 CACHE = Path(__file__).resolve().parent / ".traces"
-VERSION = 2  # of what is cached; raise it when the recorder changes
-PREFILL_POINTS = ((1, 512), (2, 512), (1, 1024), (1, 1536))  # (batch, prompt)
-DECODE_POINTS = ((1, 512), (2, 512), (1, 1024))  # (batch, context)
+VERSION = 3  # of what is cached; raise it when the recorder changes
+# (batch, prompt) and (batch, context); with a batch of 1, copies that are otherwise kernels are views.
+PREFILL_POINTS = ((2, 512), (3, 512), (2, 1024), (2, 1536))
+DECODE_POINTS = ((2, 512), (3, 512), (2, 1024))
 COUNTS = ("flops", "weight_bytes", "kv_bytes", "in_bytes", "out_bytes")
 
 
@@ -43,6 +44,8 @@ class Trace:
     """The kernels of a prefill and of a decode pass, parametric in batch and context."""
 
     parameters: int
+    hidden: int
+    max_positions: int
     prefill: tuple[Kernel, ...]
     decode: tuple[Kernel, ...]
     kv_bytes_per_token: int
@@ -55,14 +58,20 @@ class TracedModel:
     name: str
     title: str
     family: str
-    hidden: int
-    max_positions: int
     quantization: object = None  # formats of its checkpoint, which a trace can't apply
     trace: Trace
 
     @property
     def parameters(self) -> int:
         return self.trace.parameters
+
+    @property
+    def hidden(self) -> int:
+        return self.trace.hidden
+
+    @property
+    def max_positions(self) -> int:
+        return self.trace.max_positions
 
     def kv_bytes_per_token(self, dtype: str) -> int:
         """K and V of one token over all layers, 2 bytes an element in either dtype."""
@@ -210,7 +219,10 @@ def elements(model) -> int:
 
 def _trace(config: dict) -> Trace:
     with built(config) as model:
-        total = elements(model)
+        total, text = elements(model), model.config.get_text_config()
+        if getattr(text, "is_encoder_decoder", False) or not getattr(text, "hidden_size", None):
+            raise InputError(f"{config.get('model_type')} isn't a decoder whose hidden size transformers knows")
+        sizes = {"hidden": text.hidden_size, "max_positions": getattr(text, "max_position_embeddings", None) or 4096}
         try:
             prefill = [_record(model, batch, length, 0) for batch, length in PREFILL_POINTS]
             decode = [_record(model, batch, 1, length - 1) for batch, length in DECODE_POINTS]
@@ -224,7 +236,7 @@ def _trace(config: dict) -> Trace:
     caches = [k for k in kernels["decode"] if k.kind == "attention"]
     widths = [k.numbers["kv_heads"][0] * (k.numbers["head_dim"][0] + k.numbers["v_head_dim"][0]) for k in caches]
     per_token = sum(2 * k.count * width for k, width in zip(caches, widths, strict=True))
-    return Trace(parameters=total, kv_bytes_per_token=round(per_token), **kernels)
+    return Trace(parameters=total, kv_bytes_per_token=round(per_token), **sizes, **kernels)
 
 
 def _build(transformers, hf_config):
