@@ -10,6 +10,7 @@ import importlib.util
 import json
 import re
 import warnings
+from collections import Counter
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ VERSION = 3  # of what is cached; raise it when the recorder changes
 # (batch, prompt) and (batch, context); with a batch of 1, copies that are otherwise kernels are views.
 PREFILL_POINTS = ((2, 512), (3, 512), (2, 1024), (2, 1536))
 DECODE_POINTS = ((2, 512), (3, 512), (2, 1024))
+MOST_OPERATIONS = 400_000  # of one pass, a minute's
 COUNTS = ("flops", "weight_bytes", "kv_bytes", "in_bytes", "out_bytes")
 
 
@@ -224,8 +226,10 @@ def _trace(config: dict) -> Trace:
             raise InputError(f"{config.get('model_type')} isn't a decoder whose hidden size transformers knows")
         sizes = {"hidden": text.hidden_size, "max_positions": getattr(text, "max_position_embeddings", None) or 4096}
         try:
-            prefill = [_record(model, batch, length, 0) for batch, length in PREFILL_POINTS]
-            decode = [_record(model, batch, 1, length - 1) for batch, length in DECODE_POINTS]
+            prefill = kernels_at([_record(model, batch, length, 0) for batch, length in PREFILL_POINTS])
+            decode = kernels_at([_record(model, batch, 1, length - 1) for batch, length in DECODE_POINTS])
+        except InputError:
+            raise
         except Exception as error:  # as in `built`
             message = " ".join(str(error).split())[:200]
             raise InputError(f"the code of {config.get('model_type')} in transformers can't run: {message}") from error
@@ -294,8 +298,17 @@ def _whole(value: float) -> float:
     return nearest if abs(value - nearest) < 1e-6 * max(1.0, abs(value)) else value
 
 
-def _record(model, batch: int, q_len: int, past: int) -> list[dict]:
-    """The kernels of one pass over `batch` sequences of `q_len` new tokens after `past` cached ones."""
+def kernels_at(recorders: list) -> list[list[dict]]:
+    """The kernels of passes of several sizes. A module whose code runs a loop over the tokens or chunks of a sequence,
+    and so another number of operations at each size, becomes one kernel besides its products with weights.
+    """
+    counts = [Counter(step["name"] for step in recorder.steps) for recorder in recorders]
+    loops = {name for count in counts for name in count if any(other[name] != count[name] for other in counts)}
+    return [recorder.finish(loops) for recorder in recorders]
+
+
+def _record(model, batch: int, q_len: int, past: int):
+    """The recorder after one pass over `batch` sequences of `q_len` new tokens after `past` cached ones."""
     import torch
     from transformers import DynamicCache
 
@@ -308,7 +321,7 @@ def _record(model, batch: int, q_len: int, past: int) -> list[dict]:
     recorder = make_recorder(model, batch, q_len, past + q_len)
     with recorder:
         model(ids, logits_to_keep=1, **options)
-    return recorder.finish()
+    return recorder
 
 
 def make_recorder(model, batch: int, q_len: int, kv_len: int):
@@ -341,6 +354,7 @@ def make_recorder(model, batch: int, q_len: int, kv_len: int):
             self.steps: list[dict] = []
             self.cached: set[int] = set()  # new keys and values, which the cache takes over
             self.group: dict | None = None
+            self.operations = 0
 
         def __enter__(self):
             self.hooks = []
@@ -365,6 +379,9 @@ def make_recorder(model, batch: int, q_len: int, kv_len: int):
             return name
 
         def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            self.operations += 1
+            if self.operations > MOST_OPERATIONS:
+                raise InputError("transformers' code takes the prompt token by token in Python: too slow to trace")
             result = function(*args, **(kwargs or {}))
             leaves, _ = torch.utils._pytree.tree_flatten((args, kwargs or {}))
             inputs = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
@@ -489,9 +506,26 @@ def make_recorder(model, batch: int, q_len: int, kv_len: int):
                     uses.setdefault(name, set()).add(index)
             return uses
 
-        def finish(self) -> list[dict]:
+        def merge_loops(self, loops: set[str]) -> None:
+            """All that a module in `loops` does, but for products with weights, becomes its first such step."""
+            first: dict[str, dict] = {}
+            for step in self.steps:
+                weighted = step["unit"] == "tensor" and set(step["reads"]) & self.weights
+                if step["name"] not in loops or weighted or not step["dims"]:
+                    continue
+                whole = first.setdefault(step["name"], step)
+                if whole is not step:
+                    for field in ("reads", "writes", "flops"):
+                        whole[field] = whole[field] + step[field]
+                    step["dims"], step["reads"], step["writes"] = {}, [], []
+            for step in first.values():
+                step |= {"kind": "elementwise", "unit": "vector", "dims": {"rows": batch * q_len, "width": 1}}
+                step.pop("read_bytes", None)
+
+        def finish(self, loops: frozenset[str] = frozenset()) -> list[dict]:
             """The kernels with their bytes; products of one input merged, as engines do."""
             self.fuse_attention()
+            self.merge_loops(loops)
             uses = self.uses()
             for index, step in enumerate(self.steps):  # fuse a pointwise chain into its only consumer in the module
                 readers = {reader for name in step["writes"] for reader in uses.get(name, ())} - {index}

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import traced
+from configs import model_from_config
 from inputs import InputError
 from model import Model, forward
 
@@ -98,6 +99,38 @@ def test_attention_that_is_spelled_out_is_fused():
     trace = traced.trace(config)
     kinds = [op.kind for op in traced.forward(trace, batch=2, q_len=600, kv_len=600)]
     assert "attention" in kinds and "softmax" not in kinds
+
+
+def test_a_recurrent_model():
+    config = {"model_type": "mamba2", "hidden_size": 128, "num_hidden_layers": 2, "vocab_size": 1000, "expand": 2}
+    config |= {"num_heads": 8, "head_dim": 32, "state_size": 16, "n_groups": 1, "chunk_size": 64, "conv_kernel": 4}
+    trace = traced.trace(config)
+    short, long = (traced.forward(trace, batch=4, q_len=n, kv_len=n) for n in (512, 2048))
+    assert len(short) == len(long)
+    # in_proj to gate, x, B, C and a step for each head; out_proj: 4 * 512 tokens, 2 layers
+    products = 2 * 4 * 512 * 2 * (128 * (256 + 256 + 2 * 16 + 8) + 256 * 128) + 2 * 4 * 128 * 1000
+    weighted = [op for op in short if op.kind == "gemm" and op.weight_bytes]
+    assert sum(op.count * op.flops for op in weighted) == products
+    assert sums(long, "elementwise")[0] == pytest.approx(4 * sums(short, "elementwise")[0], rel=0.05)
+
+
+def test_a_loop_over_chunks_is_one_kernel():
+    import transformers
+
+    config = transformers.AutoConfig.for_model("qwen3_next").to_dict() | {"num_hidden_layers": 4, "vocab_size": 1000}
+    config |= {"hidden_size": 256, "num_experts": 4, "num_experts_per_tok": 2, "pad_token_id": 0}
+    config["layer_types"] = config["layer_types"][:4]
+    trace = traced.trace(config)
+    explicit = model_from_config(config, name="x", title="x")
+    assert trace.parameters == explicit.parameters
+    for length in (512, 2048):
+        sizes = {"batch": 4, "q_len": length, "kv_len": length}
+        passed = traced.forward(trace, **sizes)
+        names = [op.name for op in passed if "linear_attn" in op.name and not op.weight_bytes and op.kind != "norm"]
+        assert len(names) < 12  # not one for each of a prompt's chunks
+        weighted = [op for op in passed if op.kind in ("gemm", "grouped_gemm") and op.weight_bytes]
+        expected = sums(forward(explicit, **sizes), "gemm", "grouped_gemm")[0]
+        assert sum(op.count * op.flops for op in weighted) == pytest.approx(expected, rel=1e-9)
 
 
 @pytest.mark.parametrize("config", [{"model_type": "no-such-model"}, {"model_type": "llama", "hidden_size": "wide"}])

@@ -107,7 +107,7 @@ def test_parameters_and_flops(family):
     with traced.built(config) as code:
         assert traced.elements(code) == model.parameters
         for q_len, kv_len, of in ((160, 160, ""), (1, 200, " of a step")):
-            entries = traced._record(code, 2, q_len, kv_len - q_len)
+            entries = traced._record(code, 2, q_len, kv_len - q_len).finish()
             passed = forward(model, batch=2, q_len=q_len, kv_len=kv_len, dtype="bf16")
 
             def flops(*kinds, passed=passed):
