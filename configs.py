@@ -7,6 +7,7 @@ other model is traced from its real modelling code (traced.py), which needs requ
 
 import json
 import os
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
@@ -712,9 +713,24 @@ def hub_names() -> dict[str, str]:
     return {hub.lower(): name for name, values in files.items() for hub in values["_hub"]}
 
 
+def plain(name: str) -> str:
+    """A name without its owner, its dashes and what doesn't change a model's sizes.
+    >>> plain("meta-llama/Llama-3.1-8B-Instruct"), plain("Llama-2-7b-chat-hf")
+    ('llama3.18b', 'llama27b')
+    """
+    base = name.lower().rsplit("/", 1)[-1].removeprefix("meta-")
+    return re.sub(r"[-_ ]", "", re.sub(r"(-(instruct|chat|hf|it|pt|base))+$", "", base))
+
+
+@lru_cache(maxsize=1)
+def plain_names() -> dict[str, str]:
+    """The catalogue's name for the plain form of each name that a model has."""
+    return {plain(hub): name for hub, name in hub_names().items()} | {plain(name): name for name in catalogue_names()}
+
+
 def find_model(name: str):
-    """The Model (or TracedModel) of a name in the catalogue or on the hub, or of the path of a config.json or of its
-    folder. Raises InputError.
+    """The Model (or TracedModel) of a name in the catalogue or on the hub (an -Instruct has its base's sizes), or of the
+    path of a config.json or of its folder. Raises InputError.
     """
     if not isinstance(name, str) or not name:
         return pick("model", name, catalogue_names())
@@ -726,8 +742,8 @@ def find_model(name: str):
         exists = False
     if exists:
         return load_model(Path(name))
-    if "/" in name and name.lower() in hub_names():
-        return catalogue_model(hub_names()[name.lower()])
+    if plain(name) in plain_names():
+        return catalogue_model(plain_names()[plain(name)])
     if name.endswith(".json") or "/" in name:
         close = nearest(name, hub_names())
         raise InputError(f"no file and no model {shown(name)}{close}; see --list-models")

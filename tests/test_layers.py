@@ -43,7 +43,7 @@ MAY_IMPORT = {
     | {"validation/rows", "validation/sets"},
     "validation/pointwise": {"cycles", "hardware", "ops", "validation/rows", "validation/sets"},
     "validation/measured": {"cycles", "estimator", "hardware", "inputs", "intervals", "kernels", "ops"}
-    | {"validation/pointwise"},
+    | {"precision", "validation/pointwise"},
     "validation/tables": {"inputs", "intervals", "roofline", "validation/measured", "validation/package"}
     | {"validation/pointwise", "validation/rows", "validation/sets"},
     "validation/fits": {"hardware", "runtimes", "validation/measured", "validation/package", "validation/pointwise"}

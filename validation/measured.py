@@ -11,6 +11,7 @@ from hardware import CHIPS
 from inputs import InputError, check_size, pick
 from intervals import spread
 from kernels.gemm import gemm, resident_fraction
+from precision import on_chip, precision
 from validation.pointwise import POINTWISE, pointwise_op
 
 KERNEL_SIZES = {
@@ -19,6 +20,15 @@ KERNEL_SIZES = {
     **dict.fromkeys(POINTWISE, ("tokens", "hidden")),
 }
 OPTIONAL_SIZES = {"gemm": ("weight_copies",), "rope": ("heads", "kv_heads", "head_dim"), "swiglu": ("intermediate",)}
+# Other dtypes than fp16 and bf16: the formats of weights and activations. A gemm row's is the product alone.
+NARROW_DTYPES = {
+    "fp8": ("fp8", "fp8"),
+    "int8": ("int8", "int8"),
+    "nvfp4": ("nvfp4", "nvfp4"),
+    "int8_wo": ("int8", None),
+    "int4_wo": ("int4", None),
+    "mxfp4_wo": ("mxfp4", None),
+}
 END_TO_END_METRICS = ("ttft_s", "tpot_s", "latency_s")
 
 
@@ -76,13 +86,15 @@ def kernel_row(row: dict) -> dict:
     measured_s = positive(row, "measured_us") * 1e-6
     chip = CHIPS[pick("hardware", row.get("hardware", ""), CHIPS)]
     kind = pick("kind", row.get("kind", ""), KERNEL_SIZES)
-    dtype = pick("dtype", row.get("dtype") or "fp16", ("fp16", "bf16"))
+    narrow = NARROW_DTYPES if kind == "gemm" else {}
+    dtype = pick("dtype", row.get("dtype") or "fp16", ("fp16", "bf16", *narrow))
     dims = {name: size(row, name) for name in KERNEL_SIZES[kind]}
     dims |= {name: size(row, name) for name in OPTIONAL_SIZES.get(kind, ()) if row.get(name)}
-    number = {"dtype": dtype, "elem_bytes": 2}
+    formats = on_chip(precision("bf16", *narrow[dtype]), chip)[0] if dtype in narrow else None
+    number = {"dtype": "bf16" if formats else dtype, "elem_bytes": 2}
     kernels = []
     if kind == "gemm":
-        op = ops.linear(kind, tokens=dims["m"], d_in=dims["k"], d_out=dims["n"], **number)
+        op = ops.linear(kind, tokens=dims["m"], d_in=dims["k"], d_out=dims["n"], precision=formats, **number)
         cycle_bytes = dims.get("weight_copies", 6) * op.weight_bytes + op.activation_bytes
         resident = resident_fraction(cycle_bytes, chip, chip.fit.gemm)
         seconds = [float(sum(gemm(op, chip, chip.fit.gemm, resident=resident).values()))]
@@ -105,13 +117,18 @@ def kernel_row(row: dict) -> dict:
 def end_to_end_row(row: dict) -> dict:
     """measured, estimated, low and high in seconds of one metric of a static batch."""
     metric = pick("metric", row.get("metric", ""), END_TO_END_METRICS)
-    for name, only in (("kv_dtype", ("", "fp16", "bf16")), ("tp", ("", "1", "1.0"))):
-        if row.get(name, "") not in only:
-            raise InputError(f"{name} {row[name]} is not modelled; {only[1]} is")
+    if row.get("tp", "") not in ("", "1", "1.0"):
+        raise InputError(f"tp {row['tp']} is not modelled; 1 is")
+    dtype = pick("dtype", row.get("dtype") or "fp16", ("fp16", "bf16", *NARROW_DTYPES))
+    weights, activations = NARROW_DTYPES.get(dtype, (None, None))
+    kv_cache = row.get("kv_dtype") or None
     case = Case(
         hardware=row.get("hardware", ""),
         model=row.get("model", ""),
-        dtype=row.get("dtype") or "fp16",
+        dtype="bf16" if weights else dtype,
+        weights=weights,
+        activations=activations,
+        kv_cache=None if kv_cache in ("fp16", "bf16") else kv_cache,
         runtime=row.get("runtime") or "vllm",  # a name, or a profile by itself
         batch=size(row, "batch"),
         input_tokens=size(row, "input_tokens"),
