@@ -729,8 +729,8 @@ def plain_names() -> dict[str, str]:
 
 
 def find_model(name: str):
-    """The Model (or TracedModel) of a name in the catalogue or on the hub (an -Instruct has its base's sizes), or of the
-    path of a config.json or of its folder. Raises InputError.
+    """The Model (or TracedModel) of a name in the catalogue or on the hub (an -Instruct has its base's sizes), or of a
+    config.json or the folder that holds it. Raises InputError.
     """
     if not isinstance(name, str) or not name:
         return pick("model", name, catalogue_names())

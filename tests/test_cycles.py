@@ -282,6 +282,25 @@ def test_measured_end_to_end_rows_with_defaults(tmp_path):
     assert result["rows"][0]["estimated"] == pytest.approx(estimate(Case(hardware="a100-80gb-sxm")).tpot_s)
 
 
+def test_measured_rows_in_narrow_formats(tmp_path):
+    path = tmp_path / "mine.csv"
+    path.write_text(
+        "hardware,kind,runtime,model,dtype,kv_dtype,batch,input_tokens,output_tokens,metric,m,n,k,measured,measured_us\n"
+        "h100-sxm,gemm,,,fp8,,,,,,4096,4096,4096,,110\n"
+        "h100-sxm,gemm,,,bf16,,,,,,4096,4096,4096,,210\n"
+        "h100-sxm,norm,,,fp8,,,,,,4096,4096,4096,,210\n"
+        "h100-sxm,,vllm,meta-llama/Llama-3.1-8B-Instruct,fp8,fp8,8,512,128,latency_s,,,,0.8,\n"
+        "h100-sxm,,vllm,meta-llama/Llama-3.1-8B-Instruct,,int3,8,512,128,latency_s,,,,0.8,\n"
+    )
+    result = json.loads(validate.run(["--measured", str(path), "--json"]))
+    assert result["skipped"] == 2
+    fp8, bf16, served = (row["estimated"] for row in result["rows"])
+    assert fp8 < 0.7 * bf16
+    sizes = {"batch": 8, "input_tokens": 512, "output_tokens": 128, "hardware": "h100-sxm", "dtype": "bf16"}
+    formats = {"weights": "fp8", "activations": "fp8", "kv_cache": "fp8"}
+    assert served == pytest.approx(estimate(Case(model="llama3.1-8b", **sizes, **formats)).latency_s)
+
+
 @pytest.mark.parametrize("content", [b"", b"a,b\n1,2\n", b"\xff\xfe\x00", b'measured_us,"kind\n1,2'])
 def test_a_file_that_is_no_table_of_measurements_is_refused(tmp_path, content, capsys):
     from estimator import guarded
