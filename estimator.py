@@ -574,12 +574,13 @@ def pass_activation_bytes(case: Case, model, chip: Chip, batch, q_len, kv_len, e
 
 def max_context(est: Estimate) -> int:
     """Longest input + output that fits at the case's batch, by a longer prompt: 0 if none does. By halving."""
-    low, high = 0, MAX_SIZE
+    none = low = est.case.prefix_tokens
+    high = MAX_SIZE
     while low < high:
         middle = (low + high + 1) // 2
         fits = memory(replace(est.case, input_tokens=middle), est.model, est.chip).fits
         low, high = (middle, high) if fits else (low, middle - 1)
-    return low + est.case.output_tokens if low else 0
+    return low + est.case.output_tokens if low > none else 0
 
 
 # The command line ----------------------------------------------------------------------------------------

@@ -118,3 +118,10 @@ def test_refusals(change, message):
 def test_every_variant_says_what_it_assumes():
     arguments = "--prefix-tokens 100 --chunked-prefill 512 --speculative 3 --samples 2 --draft llama2-7b"
     assert run(arguments.split()).count("assumed: ") == 4
+
+
+def test_longest_context_of_what_does_not_fit_even_with_its_prefix():
+    est = estimate(Case(model="deepseek-v3", prefix_tokens=1024, output_tokens=3))
+    assert not est.memory.fits and est.max_context == 0
+    est = estimate(Case(prefix_tokens=1024))
+    assert est.max_context >= estimate(Case()).max_context  # the same cache, fewer activations
