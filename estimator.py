@@ -392,10 +392,13 @@ def prefill_phase(case: Case, model: Model, chip: Chip) -> Phase:
 
 
 def sum_kernels(passes: list[tuple[Kernel, ...]]) -> tuple[Kernel, ...]:
-    """The kernels of several passes of one model, each summed over them."""
+    """The kernels of several passes of one model, each summed over those that launch it."""
     if len(passes) == 1:
         return passes[0]
-    return tuple(join_kernels(pieces, sum) for pieces in zip(*passes, strict=True))
+    by_name: dict[str, list[Kernel]] = {}
+    for kernel in (kernel for kernels in passes for kernel in kernels):
+        by_name.setdefault(kernel.name, []).append(kernel)
+    return tuple(join_kernels(pieces, sum) for pieces in by_name.values())
 
 
 def decode_phase(case: Case, model: Model, chip: Chip) -> Phase:
@@ -425,13 +428,13 @@ def decode_phase(case: Case, model: Model, chip: Chip) -> Phase:
     )
 
 
-def join_kernels(pieces: tuple[Kernel, ...], joined: Callable) -> Kernel:
-    """The same kernel over pieces of an array of cases, as one."""
-    first = pieces[0]
+def join_kernels(pieces: list[Kernel], joined: Callable) -> Kernel:
+    """The same kernel over several passes, or pieces of an array of cases, as one."""
+    first, causes = pieces[0], dict.fromkeys(cause for piece in pieces for cause in piece.causes)
     numbers = ("flops", "weight_bytes", "kv_bytes", "activation_bytes", "low_s", "high_s")
     return replace(
         first,
-        causes={cause: joined([piece.causes[cause] for piece in pieces]) for cause in first.causes},
+        causes={cause: joined([piece.causes.get(cause, 0.0) for piece in pieces]) for cause in causes},
         **{name: joined([getattr(piece, name) for piece in pieces]) for name in numbers},
     )
 

@@ -125,3 +125,11 @@ def test_longest_context_of_what_does_not_fit_even_with_its_prefix():
     assert not est.memory.fits and est.max_context == 0
     est = estimate(Case(prefix_tokens=1024))
     assert est.max_context >= estimate(Case()).max_context  # the same cache, fewer activations
+
+
+def test_chunks_that_run_other_kernels_than_the_first():
+    # latent attention: the first 16 tokens expand their latents, later chunks absorb; their kernels are summed by name
+    est = estimate(Case(model="kimi-k2", input_tokens=80, output_tokens=2, chunked_prefill=16, runtime="ideal"))
+    names = [kernel.name for kernel in est.prefill.kernels]
+    assert len(set(names)) == len(names) and {"kv_b_proj", "q_absorb"} <= set(names)
+    assert sum(est.prefill.causes().values()) == pytest.approx(est.ttft_s)
