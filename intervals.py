@@ -20,6 +20,10 @@ SPREADS = {
     "prefill attention": (0.74, 1.45),
     "decode attention": (0.72, 1.65),
     "grouped_gemm": (0.84, 1.67),
+    "scan": (0.70, 1.76),  # these four: rows of gated delta nets and Kimi delta attention, all GPUs and engines
+    "state_update": (0.93, 1.59),
+    "conv": (0.76, 1.49),
+    "conv_update": (0.72, 1.89),
     "pointwise": (0.74, 1.32),
     "host": (0.85, 1.2),  # a judgement: hosts and engine versions
 }

@@ -354,6 +354,7 @@ def recurrent(model, letter: str, p: Pass, count: int) -> list[Op]:
             chunk=model.linear_chunk,
             delta_rule=letter != "M",
             state_elem_bytes=model.state_elem_bytes,
+            decays=key_dim if letter == "K" else 1,
             weights=weights,
             **sizes,
             **number,
