@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from kernels.attention import decode_attention, kv_append, prefill_attention
+from kernels.attention import decode_attention, index_scores, kv_append, prefill_attention
 from kernels.gemm import gemm, usable_l2_bytes
 from kernels.moe import combine, grouped_gemm, route
 from kernels.pointwise import pointwise
@@ -63,6 +63,10 @@ def _kv_append(op, chip, fit, _):
     return kv_append(op, chip, fit.attention)
 
 
+def _index_scores(op, chip, fit, _):
+    return index_scores(op, chip, fit.attention)
+
+
 def _recurrent(op, chip, fit, _):
     return (scan if op.kind == "scan" else state_update)(op, chip, fit)
 
@@ -78,7 +82,7 @@ def _mixture(op, chip, fit, _):
 POINTWISE = ("norm", "rope", "swiglu", "activation", "residual", "elementwise", "embedding", "softmax", "sample")
 POINTWISE += ("quantize", "topk", "pooling", "conv", "conv_update")
 KERNELS = {"gemm": _gemm, "attention": _attention, "kv_write": _kv_append}
-KERNELS |= {"scan": _recurrent, "state_update": _recurrent}
+KERNELS |= {"index_scores": _index_scores, "scan": _recurrent, "state_update": _recurrent}
 KERNELS |= dict.fromkeys(POINTWISE, _pointwise) | dict.fromkeys(("grouped_gemm", "route", "combine"), _mixture)
 
 

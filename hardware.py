@@ -60,6 +60,7 @@ class AttentionFit:
     mma_efficiency: float  # sustained share of the tensor peak
     latent_expanded: float  # mma_efficiency, at most, of latent attention (MLA) with keys wider than values
     latent_absorbed: float  # the same, with all heads on one key of 576 elements, whose first 512 are the value
+    index_scores: float  # share of the tensor peak of an indexer's scores, whose sums over heads run beside the MMAs
     vector_ops: float  # FP32-pipe instructions per score that the MMAs don't hide
     cta_waits: float  # DRAM latencies that a CTA waits in prologue and epilogue (page table, Q, first K; O)
     dram_efficiency: float  # share of the chip's plain read bandwidth
@@ -77,6 +78,7 @@ class PointwiseFit:
 
     dram_efficiency: float  # share of the chip's plain read bandwidth
     elements_per_clock: dict[str, float]  # that one SM walks along its rows, by kind
+    chosen_walks: float  # times that a top-k walks as many elements as it chooses, after its row: ties, indices
     start_s: float  # first loads, and the reduction or the last stores
     launch_s: float  # gap between two kernels of one CUDA graph
 
@@ -153,6 +155,7 @@ AMPERE_ATTENTION = AttentionFit(
     mma_efficiency=0.9,  # chosen: one head_dim can't tell it from vector_ops; FlashAttention-2's slope over head_dim
     latent_expanded=0.6304,  # these two: TensorRT-LLM 1.0.0, A100
     latent_absorbed=0.4256,
+    index_scores=0.4547,  # SGLang (DeepGEMM) on the H100; elsewhere as there
     vector_ops=5.741,
     cta_waits=4.644,
     dram_efficiency=0.8717,
@@ -163,9 +166,8 @@ AMPERE_ATTENTION = AttentionFit(
     kernel_clocks=2740.0,
     combine_reads=3.0,  # its log-sum-exp, its scale, its output
 )
-# Fitted on vLLM's kernels on the H100 (per-token fp8, the convolution of a prompt); elsewhere as there.
-QUANTIZE_PER_CLOCK = 3.334
-CONV_PER_CLOCK = 2.308
+# Fitted on the H100 (vLLM's per-token fp8 and its convolution of a prompt, SGLang's top-k); elsewhere as there.
+H100_PER_CLOCK = {"quantize": 3.334, "conv": 2.308, "topk": 1.76}
 AMPERE_POINTWISE = PointwiseFit(
     dram_efficiency=1.0,
     elements_per_clock={
@@ -174,9 +176,9 @@ AMPERE_POINTWISE = PointwiseFit(
         "rope": 1.449,
         "embedding": 0.4638,
         "softmax": 1.074,
-        "quantize": QUANTIZE_PER_CLOCK,
-        "conv": CONV_PER_CLOCK,
+        **H100_PER_CLOCK,
     },
+    chosen_walks=1.749,  # SGLang's top-k on the H100; elsewhere as there
     start_s=9.445e-07,
     launch_s=1.34e-6,  # back-to-back interval of tiny kernels in a CUDA graph, A100 [GPU-BENCHES, gpu-small-kernels]
 )
@@ -208,7 +210,7 @@ FLASH_MLA_SHARE = 660 / 989.4
 HOPPER_POINTWISE = replace(  # Blackwell too, where nothing was measured
     AMPERE_POINTWISE,
     elements_per_clock={kind: 1.245 * rate for kind, rate in AMPERE_POINTWISE.elements_per_clock.items()}
-    | {"quantize": QUANTIZE_PER_CLOCK, "conv": CONV_PER_CLOCK},
+    | H100_PER_CLOCK,
 )
 HOPPER = Architecture(
     gemm=replace(AMPERE_GEMM, dram_efficiency=0.8899, overlap=13.55),

@@ -20,6 +20,10 @@ SPREADS = {
     "prefill attention": (0.74, 1.45),
     "decode attention": (0.72, 1.65),
     "grouped_gemm": (0.84, 1.67),
+    "gemm, batched": (0.95, 1.85),  # absorbed projections of latent attention, warm: rows of all GPUs and engines
+    "sparse attention": (0.77, 2.37),  # these three: GLM-5's and DeepSeek-V4's kernels on the H100, H200, B200
+    "index_scores": (0.81, 1.83),
+    "topk": (0.53, 1.29),
     "scan": (0.70, 1.76),  # these four: rows of gated delta nets and Kimi delta attention, all GPUs and engines
     "state_update": (0.93, 1.59),
     "conv": (0.76, 1.49),
@@ -49,6 +53,8 @@ def _gemm_spread(op):
         return SPREADS["gemm, fp4"]
     if min(op.dims.get("a_bytes", 2), op.dims.get("b_bytes", 2)) < 1.9:
         return SPREADS["gemm, narrow operands"]
+    if "batch" in op.dims:
+        return SPREADS["gemm, batched"]
     skinny = np.asarray(op.dims["m"]) <= 16
     (low, high), (skinny_low, skinny_high) = SPREADS["gemm"], SPREADS["gemm, m <= 16"]
     return np.where(skinny, skinny_low, low)[()], np.where(skinny, skinny_high, high)[()]
@@ -57,7 +63,9 @@ def _gemm_spread(op):
 def _regime(op) -> str:
     if op.kind == "attention":
         few = few_queries(op.dims["q_len"], op.dims["kv_len"])
-        return "decode attention" if few else "prefill attention"
+        if few:
+            return "decode attention"
+        return "sparse attention" if "own_keys" in op.dims else "prefill attention"
     return op.kind if op.kind in SPREADS else "pointwise"
 
 

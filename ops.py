@@ -327,12 +327,13 @@ def attention_over(
     key_elems: int | None = None,
     window: Number | None = None,
     sinks: int = 0,
+    own_keys: bool = False,
 ) -> Op:
     """Flash attention whose mask is described by its result: `pairs` of a query and a key that it sees, in each
     sequence and head, over `keys` that are read once: `key_elems` elements of each and KV head, K and V unless said.
 
     In `dims`: kv_width, the elements of a key and its value together, where one is part of the other or they differ;
-    window, the most keys that a query sees.
+    window, the most keys that a query sees; own_keys, where those of one query are not those of the next.
     """
     value_dim = head_dim if v_head_dim is None else v_head_dim
     both = head_dim + value_dim
@@ -360,7 +361,41 @@ def attention_over(
             "io_elem_bytes": elem_bytes,
         }
         | ({} if v_head_dim is None else {"v_head_dim": value_dim, "kv_width": stored})
-        | ({} if window is None else {"window": window}),
+        | ({} if window is None else {"window": window})
+        | ({"own_keys": True} if own_keys else {}),
+    )
+
+
+def index_scores(
+    name: str,
+    *,
+    batch: Number,
+    q_len: Number,
+    keys: Number,
+    pairs: Number,
+    heads: int,
+    dim: int,
+    dtype: str,
+    elem_bytes: int,
+    count: int = 1,
+    kv_elem_bytes: float | None = None,
+    split: bool = False,
+) -> Op:
+    """Scores of `pairs` of a query and a key in each sequence: the sum over heads of w_h * relu(q_h . k), one key for
+    all heads, 2*heads*dim FLOPs each; written in fp32. split: the kernel divides the keys of a query among CTAs.
+    Source: DeepSeek-V3.2-Exp, section 2.1 (lightning indexer).
+    """
+    return Op(
+        name=name,
+        kind="index_scores",
+        unit="tensor",
+        dtype=dtype,
+        flops=2 * heads * dim * batch * pairs,
+        kv_bytes=dim * (kv_elem_bytes or elem_bytes) * batch * keys,
+        in_bytes=(dim * elem_bytes + 4) * heads * batch * q_len,
+        out_bytes=4 * batch * pairs,
+        count=count,
+        dims={"batch": batch, "q_len": q_len, "pairs": pairs, "heads": heads, "dim": dim, "split": split},
     )
 
 
@@ -671,7 +706,7 @@ def top_k(
         in_bytes=width * elem_bytes * rows,
         out_bytes=8 * top_k * rows,
         count=count,
-        dims={"rows": rows, "width": width},
+        dims={"rows": rows, "width": width, "chosen": top_k},
     )
 
 

@@ -19,8 +19,11 @@ from roofline import roofline_s
 from validation.rows import Rows, chosen, halves, select
 from validation.sets import (
     ATOMIC_CLOCKS,
+    B200,
     DATA_SETS,
     ENGINE_ATTENTION,
+    H100,
+    H200,
     LATENT_SETS,
     LAYER_EVENTS_S,
     MIXTURE_SETS,
@@ -31,6 +34,8 @@ from validation.sets import (
     RECURRENT_SETS,
     REFITTED,
     SGLANG_A100,
+    SPARSE_FITTED,
+    SPARSE_PARTS,
     UNGATED,
     DataSet,
     MixtureSet,
@@ -69,6 +74,14 @@ def kernel_sets(folder: Path) -> Iterator[Rows]:
     for phase in ("prefill", "decode"):
         for data in LATENT_SETS:
             yield latent_rows(data, folder, phase)
+    for number in range(len(SPARSE_PARTS)):
+        for gpu in (H100, H200, B200):
+            yield sparse_rows(number, gpu, folder)
+    for part in ("mla_gen_pre", "mla_gen_post"):
+        for data in DATA_SETS:
+            rows = absorbed_rows(data, folder, part)
+            if rows:
+                yield rows
     for part in RECURRENT_PARTS:
         for data in RECURRENT_SETS:
             rows = recurrent_rows(data, folder, part)
@@ -450,3 +463,70 @@ def without(rows: Rows, reasons: dict[str, np.ndarray]) -> Rows:
         keep &= ~mask
     why = ", ".join(f"{count} {reason}" for reason, count in counts.items() if count)
     return replace(chosen(rows, keep), left_out=int((~keep).sum()), reasons=why)
+
+
+def sparse_rows(number: int, gpu: dict, folder: Path) -> Rows:
+    """The kernels of sparse attention: an entry of SPARSE_PARTS on one GPU (an entry of sets.py)."""
+    import pandas
+
+    engine, version, name, part = SPARSE_PARTS[number]
+    chip = CHIPS[gpu["hardware"]]
+    path = folder / gpu["folder"] / "sparse_attention" / engine / version / f"{name}_perf.parquet"
+    table = pandas.read_parquet(path)
+    if part == "top-k":
+        table = table[table.score_mode == "top_last"]
+    sizes = ["batch_size", "isl", "step"]
+    table = table.groupby(sizes, as_index=False).latency.median()
+    batch, q_len, step = (table[size].to_numpy(dtype=float) for size in sizes)
+    tokens, number = batch * q_len, {"dtype": "bf16", "elem_bytes": 2}
+    if part.startswith("index scores"):
+        paged, narrow = part.endswith("paged"), {"dtype": "fp8", "elem_bytes": 1}
+        ratio, heads = (4, 64) if paged else (1, 32)
+        new, sequences = (tokens, 1) if paged else (q_len, batch)
+        lengths = {"batch": sequences, "q_len": new, "keys": (new + step) / ratio, "heads": heads, "dim": 128}
+        op = ops.index_scores(part, pairs=ops.visible_keys(new, new + step) / ratio, split=paged, **lengths, **narrow)
+    elif part == "top-k":
+        op = ops.top_k(part, rows=tokens, width=q_len + step, top_k=2048, dtype="fp32", elem_bytes=4)
+    else:
+        heavy = part == "heavy attention"
+        seen = 128 + np.maximum((tokens + step) // 128, 1) if heavy else np.full(tokens.shape, 2048.0)
+        dim, value = (512, 512) if heavy else (576, 512)
+        shape = {"heads": 64, "kv_heads": 1, "head_dim": dim, "v_head_dim": value, "key_elems": dim}
+        lengths = {"batch": 1, "q_len": tokens, "keys": seen if heavy else batch * np.minimum(q_len + step, 2048)}
+        lengths |= {"pairs": tokens * seen, "window": seen, "own_keys": True}
+        op = ops.attention_over(part, kv_elem_bytes=584 / 512 if heavy else None, **lengths, **shape, **number)
+    rows = Rows(
+        label=f"{gpu['hardware']} {engine} {version}",
+        kind=part,
+        chip=chip,
+        op=op,
+        measured_s=table.latency.to_numpy() * 1e-3,
+        fitted=gpu is H100 and part in SPARSE_FITTED,
+    )
+    reasons = {"no more scores than are chosen": rows.measured_s == 0}
+    return without(rows, reasons | {"beats the roofline": rows.measured_s < roofline_s(op, chip)})
+
+
+def absorbed_rows(data: DataSet, folder: Path, part: str) -> Rows | None:
+    """bf16 products of latent attention's absorbed projections, one a head, which a benchmark repeats on the same
+    operands: of q with the key's expansion (mla_gen_pre), of the output with the value's (mla_gen_post).
+    """
+    import pandas
+
+    path = folder / data.folder / "mla_bmm" / data.engine / data.version / "mla_bmm_perf.parquet"
+    if not path.exists():
+        return None
+    table = pandas.read_parquet(path)
+    table = table[(table.bmm_dtype == "bfloat16") & (table.op_name == part)]
+    table = table.groupby(["num_tokens", "num_heads"], as_index=False).latency.median()
+    tokens, heads = (table[size].to_numpy(dtype=float) for size in ("num_tokens", "num_heads"))
+    d_in, d_out = (128, 512) if part == "mla_gen_pre" else (512, 128)
+    op = ops.batched_linear(part, tokens=tokens, parts=heads, d_in=d_in, d_out=d_out, dtype="bf16", elem_bytes=2)
+    return Rows(
+        label=f"{data.hardware} {data.engine} {data.version}",
+        kind={"mla_gen_pre": "gemm a head, k = 128", "mla_gen_post": "gemm a head, k = 512"}[part],
+        chip=CHIPS[data.hardware],
+        op=op,
+        measured_s=table.latency.to_numpy() * 1e-3,
+        cycle_bytes=op.bytes,
+    )
