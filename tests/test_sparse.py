@@ -11,7 +11,7 @@ import ops
 from cycles import CAUSES, cycle_causes, cycle_s
 from hardware import CHIPS, H100_SXM
 from roofline import roofline_s
-from validation.package import absorbed_rows, data_folder, sparse_rows
+from validation.package import absorbed_rows, data_folder, sparse_rows, stream_rows
 from validation.sets import A100, B200, DATA_SETS, H100, H200, PACKAGE
 
 NUMBER = {"dtype": "bf16", "elem_bytes": 2}
@@ -125,3 +125,11 @@ def test_absorbed_accuracy(gpu, median, p90):
         rows = absorbed_rows(data, FOLDER, part)
         error = np.abs(rows.estimate_s() / rows.measured_s - 1)
         assert np.median(error) <= median and np.quantile(error, 0.9) <= p90
+
+
+@needs_package
+def test_residual_streams_are_a_stream():
+    data = next(d for d in DATA_SETS if (d.hardware, d.engine) == ("h100-sxm", "vllm"))
+    rows = stream_rows(data, FOLDER)
+    ratio = rows.estimate_s() / rows.measured_s
+    assert ratio[rows.op.dims["rows"] >= 1024].min() > 0.75 and ratio.max() < 1.1

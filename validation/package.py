@@ -82,6 +82,10 @@ def kernel_sets(folder: Path) -> Iterator[Rows]:
             rows = absorbed_rows(data, folder, part)
             if rows:
                 yield rows
+    for data in DATA_SETS:
+        rows = stream_rows(data, folder)
+        if rows:
+            yield rows
     for part in RECURRENT_PARTS:
         for data in RECURRENT_SETS:
             rows = recurrent_rows(data, folder, part)
@@ -529,4 +533,35 @@ def absorbed_rows(data: DataSet, folder: Path, part: str) -> Rows | None:
         op=op,
         measured_s=table.latency.to_numpy() * 1e-3,
         cycle_bytes=op.bytes,
+    )
+
+
+def stream_rows(data: DataSet, folder: Path) -> Rows | None:
+    """What surrounds a part in a model with four residual streams (hyper-connections, DeepSeek-V4): the maps from the
+    streams, and their mix. A row of the package sums up the two parts of a layer.
+    """
+    import pandas
+
+    path = folder / data.folder / "mhc" / data.engine / data.version / "mhc_module_perf.parquet"
+    if not path.exists():
+        return None
+    table = pandas.read_parquet(path)
+    both = (
+        table[(table.hc_mult == 4) & (table.num_sites == 2)]
+        .groupby(["num_tokens", "hidden_size", "op_name"])
+        .latency.median()
+        .unstack()
+        .dropna()
+    )
+    tokens, hidden = (both.index.get_level_values(name).to_numpy(dtype=float) for name in both.index.names)
+    number = {"dtype": "bf16", "elem_bytes": 2}
+    maps = ops.linear("maps", tokens=tokens, d_in=4 * hidden, d_out=24, **number)
+    mix = ops.residual_add("mix", tokens=tokens, hidden=4 * hidden, **number)
+    return Rows(
+        label=f"{data.hardware} {data.engine} {data.version}",
+        kind="residual streams",
+        chip=CHIPS[data.hardware],
+        op=replace(mix, flops=maps.flops, weight_bytes=maps.weight_bytes, unit="tensor", dtype="bf16"),
+        layer=(maps, mix),
+        measured_s=both.sum(axis=1).to_numpy() * 1e-3 / 2,
     )
