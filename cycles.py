@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from kernels.attention import decode_attention, kv_append, prefill_attention
+from kernels.attention import decode_attention, index_scores, kv_append, prefill_attention
 from kernels.gemm import gemm, usable_l2_bytes
 from kernels.moe import combine, grouped_gemm, route
 from kernels.pointwise import pointwise
-from kernels.recurrent import scan
+from kernels.recurrent import scan, state_update
 from ops import Number, Op, few_queries, host
 
 # What time is spent on, by what would have to be better for it to shrink.
@@ -63,8 +63,12 @@ def _kv_append(op, chip, fit, _):
     return kv_append(op, chip, fit.attention)
 
 
-def _scan(op, chip, fit, _):
-    return scan(op, chip, fit.attention)
+def _index_scores(op, chip, fit, _):
+    return index_scores(op, chip, fit.attention)
+
+
+def _recurrent(op, chip, fit, _):
+    return (scan if op.kind == "scan" else state_update)(op, chip, fit)
 
 
 def _pointwise(op, chip, fit, _):
@@ -76,8 +80,9 @@ def _mixture(op, chip, fit, _):
 
 
 POINTWISE = ("norm", "rope", "swiglu", "activation", "residual", "elementwise", "embedding", "softmax", "sample")
-POINTWISE += ("quantize", "topk", "pooling", "conv", "state_update")
-KERNELS = {"gemm": _gemm, "attention": _attention, "kv_write": _kv_append, "scan": _scan}
+POINTWISE += ("quantize", "topk", "pooling", "conv", "conv_update")
+KERNELS = {"gemm": _gemm, "attention": _attention, "kv_write": _kv_append}
+KERNELS |= {"index_scores": _index_scores, "scan": _recurrent, "state_update": _recurrent}
 KERNELS |= dict.fromkeys(POINTWISE, _pointwise) | dict.fromkeys(("grouped_gemm", "route", "combine"), _mixture)
 
 

@@ -60,6 +60,7 @@ class AttentionFit:
     mma_efficiency: float  # sustained share of the tensor peak
     latent_expanded: float  # mma_efficiency, at most, of latent attention (MLA) with keys wider than values
     latent_absorbed: float  # the same, with all heads on one key of 576 elements, whose first 512 are the value
+    index_scores: float  # share of the tensor peak of an indexer's scores, whose sums over heads run beside the MMAs
     vector_ops: float  # FP32-pipe instructions per score that the MMAs don't hide
     cta_waits: float  # DRAM latencies that a CTA waits in prologue and epilogue (page table, Q, first K; O)
     dram_efficiency: float  # share of the chip's plain read bandwidth
@@ -77,6 +78,7 @@ class PointwiseFit:
 
     dram_efficiency: float  # share of the chip's plain read bandwidth
     elements_per_clock: dict[str, float]  # that one SM walks along its rows, by kind
+    chosen_walks: float  # times that a top-k walks as many elements as it chooses, after its row: ties, indices
     start_s: float  # first loads, and the reduction or the last stores
     launch_s: float  # gap between two kernels of one CUDA graph
 
@@ -104,6 +106,16 @@ class MoeFit:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RecurrentFit:
+    """Constants of linear attention (kernels/recurrent.py), beside those of GemmFit and PointwiseFit."""
+
+    fused_delta_rule: bool  # one kernel walks the chunks of a gated delta rule, as FlashInfer's; else several
+    product_clocks: float  # of one product of a chunk that the next waits for, where a head is alone on its SM
+    waits: float  # DRAM latencies that a CTA waits: indices and gates, then its state; its last stores
+    stage_efficiency: float  # share of GemmFit's DRAM bandwidth that the kernels of a scan in several reach
+
+
+@dataclass(frozen=True, kw_only=True)
 class Architecture:
     """What kernels reach on the chips of one generation: fitted, apart from the data-sheet facts in `Chip`."""
 
@@ -111,6 +123,7 @@ class Architecture:
     attention: AttentionFit
     pointwise: PointwiseFit
     moe: MoeFit
+    recurrent: RecurrentFit
     narrow: NarrowFit = NARROW
 
 
@@ -142,6 +155,7 @@ AMPERE_ATTENTION = AttentionFit(
     mma_efficiency=0.9,  # chosen: one head_dim can't tell it from vector_ops; FlashAttention-2's slope over head_dim
     latent_expanded=0.6304,  # these two: TensorRT-LLM 1.0.0, A100
     latent_absorbed=0.4256,
+    index_scores=0.4547,  # SGLang (DeepGEMM) on the H100; elsewhere as there
     vector_ops=5.741,
     cta_waits=4.644,
     dram_efficiency=0.8717,
@@ -152,7 +166,8 @@ AMPERE_ATTENTION = AttentionFit(
     kernel_clocks=2740.0,
     combine_reads=3.0,  # its log-sum-exp, its scale, its output
 )
-QUANTIZE_PER_CLOCK = 3.334  # fitted on vLLM's per-token fp8 kernel on the H100; elsewhere as there
+# Fitted on the H100 (vLLM's per-token fp8 and its convolution of a prompt, SGLang's top-k); elsewhere as there.
+H100_PER_CLOCK = {"quantize": 3.334, "conv": 2.308, "topk": 1.76}
 AMPERE_POINTWISE = PointwiseFit(
     dram_efficiency=1.0,
     elements_per_clock={
@@ -161,14 +176,25 @@ AMPERE_POINTWISE = PointwiseFit(
         "rope": 1.449,
         "embedding": 0.4638,
         "softmax": 1.074,
-        "quantize": QUANTIZE_PER_CLOCK,
+        **H100_PER_CLOCK,
     },
+    chosen_walks=1.749,  # SGLang's top-k on the H100; elsewhere as there
     start_s=9.445e-07,
     launch_s=1.34e-6,  # back-to-back interval of tiny kernels in a CUDA graph, A100 [GPU-BENCHES, gpu-small-kernels]
 )
 AMPERE_MOE = MoeFit(turns=1.0, tensor_efficiency=0.8872, overlap=2.412, layer_clocks=31820.0)
 ASYNCHRONOUS_MOE = replace(AMPERE_MOE, turns=0.0)  # wgmma, UMMA; nothing refitted
-AMPERE = Architecture(gemm=AMPERE_GEMM, attention=AMPERE_ATTENTION, pointwise=AMPERE_POINTWISE, moe=AMPERE_MOE)
+# Fitted on the H100's gated delta nets: product_clocks and waits on vLLM's scans and updates, stage_efficiency on
+# SGLang's scans. No scan was measured before Hopper, no scan of Mamba-2 anywhere.
+STAGED_RECURRENT = RecurrentFit(fused_delta_rule=False, product_clocks=1375.0, waits=8.189, stage_efficiency=0.7457)
+FUSED_RECURRENT = replace(STAGED_RECURRENT, fused_delta_rule=True)
+AMPERE = Architecture(
+    gemm=AMPERE_GEMM,
+    attention=AMPERE_ATTENTION,
+    pointwise=AMPERE_POINTWISE,
+    moe=AMPERE_MOE,
+    recurrent=STAGED_RECURRENT,
+)
 # The other architectures: Ampere's constants, what the kernels are instead, and a few refitted ones, on the rows of
 # that GPU (validate.py --fit): L40S for Ada, H100 for Hopper, B200 for Blackwell.
 ADA = Architecture(
@@ -176,6 +202,7 @@ ADA = Architecture(
     attention=replace(AMPERE_ATTENTION, pack_copies=0, mma_efficiency=0.6093, dram_efficiency=0.8152),
     pointwise=AMPERE_POINTWISE,
     moe=replace(AMPERE_MOE, tensor_efficiency=0.6406),  # that of its dense products, power-limited
+    recurrent=STAGED_RECURRENT,
 )
 # Of the bf16 peak: 660 TFLOP/s where compute-bound, on an H800 SXM [deepseek-ai/FlashMLA, README of April 2025].
 # Blackwell's kernels: taken as Hopper's.
@@ -183,7 +210,7 @@ FLASH_MLA_SHARE = 660 / 989.4
 HOPPER_POINTWISE = replace(  # Blackwell too, where nothing was measured
     AMPERE_POINTWISE,
     elements_per_clock={kind: 1.245 * rate for kind, rate in AMPERE_POINTWISE.elements_per_clock.items()}
-    | {"quantize": QUANTIZE_PER_CLOCK},
+    | H100_PER_CLOCK,
 )
 HOPPER = Architecture(
     gemm=replace(AMPERE_GEMM, dram_efficiency=0.8899, overlap=13.55),
@@ -207,6 +234,7 @@ HOPPER = Architecture(
     pointwise=HOPPER_POINTWISE,
     narrow=replace(NARROW, small_tiles_m=128),  # vLLM's and SGLang's dispatch for sm90
     moe=ASYNCHRONOUS_MOE,
+    recurrent=FUSED_RECURRENT,
 )
 BLACKWELL = Architecture(
     gemm=replace(AMPERE_GEMM, dram_efficiency=0.8916, epilogue_bytes_per_clock=23.22, tensor_efficiency=0.8211),
@@ -226,6 +254,7 @@ BLACKWELL = Architecture(
     ),
     pointwise=HOPPER_POINTWISE,
     moe=ASYNCHRONOUS_MOE,
+    recurrent=FUSED_RECURRENT,
 )
 ARCHITECTURES = {"ampere": AMPERE, "ada": ADA, "hopper": HOPPER, "blackwell": BLACKWELL}
 

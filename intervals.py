@@ -21,6 +21,14 @@ SPREADS = {
     "decode attention": (0.72, 1.65),
     "grouped_gemm": (0.84, 1.67),
     "grouped_gemm, narrow operands": (0.74, 2.0),  # the same formats, and fp4
+    "gemm, batched": (0.95, 1.85),  # absorbed projections of latent attention, warm: rows of all GPUs and engines
+    "sparse attention": (0.77, 2.37),  # these three: GLM-5's and DeepSeek-V4's kernels on the H100, H200, B200
+    "index_scores": (0.81, 1.83),
+    "topk": (0.53, 1.29),
+    "scan": (0.70, 1.76),  # these four: rows of gated delta nets and Kimi delta attention, all GPUs and engines
+    "state_update": (0.93, 1.59),
+    "conv": (0.76, 1.49),
+    "conv_update": (0.72, 1.89),
     "pointwise": (0.74, 1.32),
     "host": (0.85, 1.2),  # a judgement: hosts and engine versions
 }
@@ -46,6 +54,8 @@ def _gemm_spread(op):
         return SPREADS["gemm, fp4"]
     if min(op.dims.get("a_bytes", 2), op.dims.get("b_bytes", 2)) < 1.9:
         return SPREADS["gemm, narrow operands"]
+    if "batch" in op.dims:
+        return SPREADS["gemm, batched"]
     skinny = np.asarray(op.dims["m"]) <= 16
     (low, high), (skinny_low, skinny_high) = SPREADS["gemm"], SPREADS["gemm, m <= 16"]
     return np.where(skinny, skinny_low, low)[()], np.where(skinny, skinny_high, high)[()]
@@ -56,7 +66,9 @@ def _regime(op) -> str:
         return "grouped_gemm, narrow operands"
     if op.kind == "attention":
         few = few_queries(op.dims["q_len"], op.dims["kv_len"])
-        return "decode attention" if few else "prefill attention"
+        if few:
+            return "decode attention"
+        return "sparse attention" if "own_keys" in op.dims else "prefill attention"
     return op.kind if op.kind in SPREADS else "pointwise"
 
 

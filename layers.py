@@ -21,6 +21,7 @@ from ops import (
     few_queries,
     gated_norm,
     grouped_linear,
+    index_scores,
     kv_write,
     latent_attention,
     linear,
@@ -167,7 +168,8 @@ def scores(model, letter: str, p: Pass, count: int, shape: dict) -> list[Op]:
         if not p.naive:
             pairs = visible_keys(p.q_len, p.kv_len, model.index_topk)
             window = model.index_topk
-            return [attention_over(name + "attention", keys=keys, pairs=pairs, window=window, **sizes)]
+            seen = {"keys": keys, "pairs": pairs, "window": window, "own_keys": True}
+            return [attention_over(name + "attention", **seen, **sizes)]
     sizes.pop("key_elems", None)
     return naive_attention(prefix=name, kv_len=keys, **sizes)
 
@@ -184,21 +186,17 @@ def indexer(model, p: Pass, count: int) -> list[Op]:
         linear("index_k_proj", tokens=p.tokens, d_in=model.hidden, d_out=dim + weights, **number),
         rms_norm("index_norm", tokens=p.tokens, hidden=dim, weights=2 * dim, **number),
         kv_write("index_write", tokens=p.tokens, kv_heads=1, head_dim=dim, v_head_dim=0, **p.cached(dim, count)),
-        *index_scores(model, p, count, 1),
+        *select(model, p, count, 1),
     ]
 
 
-def index_scores(model, p: Pass, count: int, ratio: int) -> list[Op]:
-    """Scores of one entry for every `ratio` keys, and the top-k. As attention with half of the dimension: QK^T alone
-    has half of attention's FLOPs. The fp32 scores, written and read, are charged to the top-k.
-    """
-    pairs, half = visible_keys(p.q_len, p.kv_len) / ratio, model.index_head_dim / 2
-    sizes = {"batch": p.batch, "q_len": p.q_len, "heads": model.index_heads, "kv_heads": 1, "head_dim": half}
-    cached = p.cached(model.index_head_dim, count)
-    op = attention_over("index_scores", keys=p.kv_len / ratio, pairs=pairs, **sizes, **cached)
-    if ratio > 1 and not p.one_query:  # the blocks of a prompt's scores: as many as under a window of that many keys
-        op = replace(op, dims=op.dims | {"kv_len": p.kv_len, "window": p.kv_len / ratio})
-    chosen = p.number(count) | {"top_k": model.index_topk, "elem_bytes": 8}
+def select(model, p: Pass, count: int, ratio: int) -> list[Op]:
+    """Scores of one entry for every `ratio` keys, and the top-k of each query's, which reads them in fp32."""
+    pairs, dim = visible_keys(p.q_len, p.kv_len) / ratio, model.index_head_dim
+    sizes = {"batch": p.batch, "q_len": p.q_len, "heads": model.index_heads, "dim": dim}
+    split = ratio > 1 or p.absorbed  # kernels of a paged cache (DeepGEMM) do
+    op = index_scores("index_scores", keys=p.kv_len / ratio, pairs=pairs, split=split, **sizes, **p.cached(dim, count))
+    chosen = p.number(count) | {"top_k": model.index_topk, "elem_bytes": 4}
     return [op, top_k("index_topk", rows=p.tokens, width=pairs / p.q_len, **chosen)]
 
 
@@ -275,7 +273,7 @@ def compressed(model, letter: str, p: Pass, count: int) -> list[Op]:
             linear("index_k_proj", tokens=tokens, d_in=hidden, d_out=4 * index_dim + model.index_heads, **number),
             pooling("index_compress", tokens=tokens, ratio=ratio, weights=index_pool, **index_both, **number),
             linear("index_q_proj", tokens=tokens, d_in=rank, d_out=index_q, **number),
-            *index_scores(model, p, count, ratio),
+            *select(model, p, count, ratio),
         ]
         name, pairs = "compressed_attention", visible_keys(p.q_len, p.kv_len, ratio * model.index_topk) / ratio
         entries = smaller(p.kv_len / ratio, model.index_topk * p.q_len)
@@ -304,6 +302,7 @@ def compressed(model, letter: str, p: Pass, count: int) -> list[Op]:
         sinks = heads if letter in model.sink_layers else 0
         seen = smaller(p.kv_len, window) + seen
         shape |= {"v_head_dim": dim, "key_elems": dim, "window": seen, "sinks": sinks, **p.cached(dim, count)}
+        shape["own_keys"] = letter == "A"
         ops.append(attention_over(name, keys=keys + entries, pairs=pairs, **shape))
     groups, o_rank = model.o_groups, model.o_lora_rank
     return [
@@ -354,6 +353,7 @@ def recurrent(model, letter: str, p: Pass, count: int) -> list[Op]:
             chunk=model.linear_chunk,
             delta_rule=letter != "M",
             state_elem_bytes=model.state_elem_bytes,
+            decays=key_dim if letter == "K" else 1,
             weights=weights,
             **sizes,
             **number,

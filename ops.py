@@ -327,12 +327,13 @@ def attention_over(
     key_elems: int | None = None,
     window: Number | None = None,
     sinks: int = 0,
+    own_keys: bool = False,
 ) -> Op:
     """Flash attention whose mask is described by its result: `pairs` of a query and a key that it sees, in each
     sequence and head, over `keys` that are read once: `key_elems` elements of each and KV head, K and V unless said.
 
     In `dims`: kv_width, the elements of a key and its value together, where one is part of the other or they differ;
-    window, the most keys that a query sees.
+    window, the most keys that a query sees; own_keys, where those of one query are not those of the next.
     """
     value_dim = head_dim if v_head_dim is None else v_head_dim
     both = head_dim + value_dim
@@ -360,7 +361,41 @@ def attention_over(
             "io_elem_bytes": elem_bytes,
         }
         | ({} if v_head_dim is None else {"v_head_dim": value_dim, "kv_width": stored})
-        | ({} if window is None else {"window": window}),
+        | ({} if window is None else {"window": window})
+        | ({"own_keys": True} if own_keys else {}),
+    )
+
+
+def index_scores(
+    name: str,
+    *,
+    batch: Number,
+    q_len: Number,
+    keys: Number,
+    pairs: Number,
+    heads: int,
+    dim: int,
+    dtype: str,
+    elem_bytes: int,
+    count: int = 1,
+    kv_elem_bytes: float | None = None,
+    split: bool = False,
+) -> Op:
+    """Scores of `pairs` of a query and a key in each sequence: the sum over heads of w_h * relu(q_h . k), one key for
+    all heads, 2*heads*dim FLOPs each; written in fp32. split: the kernel divides the keys of a query among CTAs.
+    Source: DeepSeek-V3.2-Exp, section 2.1 (lightning indexer).
+    """
+    return Op(
+        name=name,
+        kind="index_scores",
+        unit="tensor",
+        dtype=dtype,
+        flops=2 * heads * dim * batch * pairs,
+        kv_bytes=dim * (kv_elem_bytes or elem_bytes) * batch * keys,
+        in_bytes=(dim * elem_bytes + 4) * heads * batch * q_len,
+        out_bytes=4 * batch * pairs,
+        count=count,
+        dims={"batch": batch, "q_len": q_len, "pairs": pairs, "heads": heads, "dim": dim, "split": split},
     )
 
 
@@ -671,7 +706,7 @@ def top_k(
         in_bytes=width * elem_bytes * rows,
         out_bytes=8 * top_k * rows,
         count=count,
-        dims={"rows": rows, "width": width},
+        dims={"rows": rows, "width": width, "chosen": top_k},
     )
 
 
@@ -718,10 +753,10 @@ def causal_conv(
     """A short causal convolution along the tokens, each channel by itself, and SiLU: 2 per tap and 4 per element.
     The last taps - 1 inputs of each sequence are its state, read and written (role: KV cache).
     """
-    elems = channels * batch * q_len
+    elems, one = channels * batch * q_len, np.ndim(q_len) == 0 and q_len == 1
     return Op(
         name=name,
-        kind="conv",
+        kind="conv_update" if one else "conv",
         dtype=dtype,
         flops=(2 * taps + 4) * elems,
         weight_bytes=(channels * taps + bias) * elem_bytes,
@@ -749,21 +784,26 @@ def recurrence(
     dtype: str,
     elem_bytes: int,
     count: int = 1,
+    decays: int = 1,
 ) -> Op:
     """Linear attention: for each value head a state S[key_dim, value_dim] that each token decays, updates and reads.
 
     One token (q_len 1): the state is read and written whole; 2 matrix-vector products of 2*dk*dv and the decay, and
     with the delta rule one product more. Many tokens: in chunks of C, of which the part within a chunk is causal
     attention, C*(dk + dv) FLOPs a token and head (with the delta rule also the triangular system, C*(2*dk + dv)),
-    and the part between chunks 4*dk*dv (6*dk*dv); each chunk's state goes through DRAM.
+    and the part between chunks 4*dk*dv (6*dk*dv). decays: of a head and token, 1 or one for each row of the state.
+    Bytes are those of one kernel that keeps everything else on the chip; dims passed_bytes, and passed_states for each
+    chunk: what several kernels pass on to each other through DRAM beside them (`_passed_bytes`).
     Sources: Mamba-2, arXiv:2405.21060, section 6; Gated DeltaNet, arXiv:2412.06464, section 3.
     """
     tokens, state = batch * q_len, value_heads * key_dim * value_dim
     one = np.ndim(q_len) == 0 and q_len == 1
     products = 6 if delta_rule else 4
-    io_elems = 2 * key_heads * key_dim + value_heads * value_dim
-    chunk_bytes = 0 if one else 2 * state * elem_bytes * tokens / chunk
+    io_elems = 2 * key_heads * key_dim + value_heads * (value_dim + decays + delta_rule)
     within = chunk * value_heads * ((3 * key_dim + 2 * value_dim) if delta_rule else (key_dim + value_dim))
+    per_token, per_chunk = _passed_bytes(
+        key_dim, value_dim, chunk, key_heads / value_heads, delta_rule, decays, elem_bytes
+    )
     return Op(
         name=name,
         kind="state_update" if one else "scan",
@@ -772,11 +812,37 @@ def recurrence(
         flops=((products + 1) * state if one else within + products * state) * tokens,
         weight_bytes=weights * elem_bytes,
         kv_bytes=(2 if one else 1) * state * state_elem_bytes * batch,
-        in_bytes=io_elems * elem_bytes * tokens + chunk_bytes,
+        in_bytes=io_elems * elem_bytes * tokens,
         out_bytes=value_heads * value_dim * elem_bytes * tokens,
         count=count,
-        dims={"rows": tokens, "width": state, "chunks": 1 if one else q_len / chunk},
+        dims={
+            "rows": tokens,
+            "width": state,
+            "walks": value_heads * batch,
+            "q_len": q_len,
+            "chunk": chunk,
+            "delta_rule": delta_rule,
+            "decays": decays,
+            "key_dim": key_dim,
+            "passed_bytes": per_token * value_heads * tokens,
+            "passed_states": per_chunk * value_heads * batch,
+        },
     )
+
+
+def _passed_bytes(dk, dv, chunk, groups, delta_rule: bool, decays: int, elem_bytes: int) -> tuple[float, float]:
+    """Bytes that the kernels of a chunked scan write for one another and read again, of a value head: (for each token,
+    for each chunk).
+
+    Delta rule (flash-linear-attention, chunk_gated_delta_rule): K K^T in fp32 and its inverse, W and U, corrected
+    values, each chunk's state, and K in four kernels; with a decay for each row of the state (chunk_kda) its fp32 sums
+    in five. Mamba-2 (mamba_chunk_scan_combined): states in fp32 before, in elem_bytes after they are passed on, C B^T
+    in fp32 for each of `groups` key heads a value head, x in two kernels.
+    """
+    if delta_rule:
+        sums = 5 * 4 * decays if decays > 1 else 0
+        return 2 * chunk * (4 + elem_bytes) + elem_bytes * (5 * dk + 4 * dv) + sums, 2 * dk * dv * elem_bytes
+    return 8 * chunk * groups + elem_bytes * dv, 2 * dk * dv * (4 + elem_bytes)
 
 
 def embedding(name: str, *, tokens: Number, hidden: int, dtype: str, elem_bytes: int) -> Op:

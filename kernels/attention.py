@@ -15,6 +15,9 @@ import numpy as np
 SPLITS = np.array([1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128], dtype=float)
 EXP_PER_CLOCK = 16  # exp2 per clock and SM [CUDA C++ Programming Guide, arithmetic instructions, cc 8.0 to 10.0]
 THREADS_PER_SM = 2048  # [CUDA C++ Programming Guide, cc 8.0, 9.0, 10.0]
+SPARSE_ROWS = {"blackwell": 128}  # query heads of a CTA where each query has its own keys (FlashMLA's sparse prefill)
+SPARSE_ROWS_ELSEWHERE = 64
+INDEX_ROWS = 128  # heads times queries of a CTA that scores keys (DeepGEMM's fp8_mqa_logits)
 PARTIAL_BYTES = 4  # of a split's partial output, fp32
 TILE_ELEM_BYTES = 2  # of an element of the tiles in shared memory, fp16 or bf16
 
@@ -23,20 +26,28 @@ def prefill_attention(op, chip, fit) -> dict[str, np.ndarray]:
     """Seconds by cause of one causal call: q_len new tokens of each sequence, which end a context of kv_len."""
     b, q, kv, h, k, d, v, kv_width, kv_bytes, io_bytes = _columns(op)
     group = h / k if fit.pack_prefill else 1.0  # query heads in a tile: it then spans tile_m / group queries
-    keys = _block_keys(kv_width / 2, fit)
+    tile_m, splits = fit.tile_m, SPLITS if fit.split_prefill else SPLITS[:1]
+    keys, sparse = _block_keys(kv_width / 2, fit), op.dims.get("own_keys", False)
     window = op.dims.get("window")  # the most keys that a query sees
     window = None if window is None else np.asarray(window, dtype=float)[..., None]
-    blocks, longest, tiles = _causal_blocks(q, kv, fit.tile_m / group, keys, window)
+    if (
+        sparse
+    ):  # a tile has one query, whose keys are a list as long for all: indices beyond the context are skipped late
+        tile_m, splits = SPARSE_ROWS.get(chip.architecture, SPARSE_ROWS_ELSEWHERE), SPLITS[:1]
+        group, tiles, longest = np.minimum(h / k, tile_m), q, np.ceil(window / keys)
+        blocks = q * longest
+    else:
+        blocks, longest, tiles = _causal_blocks(q, kv, tile_m / group, keys, window)
     ctas, blocks = b * h / group * tiles, b * h / group * blocks
-    splits = SPLITS if fit.split_prefill else SPLITS[:1]
-    mma, softmax = _block_clocks(fit.tile_m, keys, d + v, op, chip, fit)
-    sm_hz, per_sm = chip.sm_count * chip.clock_hz, _ctas_per_sm(fit.tile_m, keys, d, kv_width, chip, fit)
+    mma, softmax = _block_clocks(tile_m, keys, d + v, op, chip, fit)
+    sm_hz, per_sm = chip.sm_count * chip.clock_hz, _ctas_per_sm(tile_m, keys, d, kv_width, chip, fit)
     # Throughput, all SMs busy. CTAs on one SM hide each other's prologue and epilogue.
     cta_s = fit.cta_waits * chip.dram_latency_s
     mma_s, softmax_s = blocks * mma / sm_hz, blocks * softmax / sm_hz
     ends_s = splits * ctas * cta_s / (chip.sm_count * per_sm)
     # The longest CTA by itself: its blocks in series, each waiting for its K and then its V.
-    chain_s = np.ceil(longest / splits) * ((mma + softmax) / chip.clock_hz + 2 * chip.l2_latency_s) + cta_s
+    wait_s = 0.0 if sparse else 2 * chip.l2_latency_s  # a warp of its own gathers keys, two blocks ahead
+    chain_s = np.ceil(longest / splits) * ((mma + softmax) / chip.clock_hz + wait_s) + cta_s
     compute_s = np.maximum(chain_s, mma_s + softmax_s + ends_s + fit.tail * chain_s)
     # q, k, v and out go through DRAM once; every tile reads its K and V again from the L2.
     dram_rate = chip.dram_read_bytes_per_s * fit.dram_efficiency
@@ -104,6 +115,31 @@ def decode_attention(op, chip, fit) -> dict[str, np.ndarray]:
         "dram": causes["dram"] + pick(copies * io / dram_rate),
         "latency": compute["latency"] * compute_bound + pick(combine_s),
         "launch": pick((fit.launch_clocks + (fit.extra_kernels + copies) * fit.kernel_clocks) / chip.clock_hz),
+    }
+
+
+def index_scores(op, chip, fit) -> dict[str, np.ndarray]:
+    """Seconds by cause of an indexer's scores: launch + max(MMAs, DRAM). A CTA walks the keys of as many queries as fit
+    with all their heads in INDEX_ROWS; only kernels that split the keys of a query balance their SMs.
+    """
+    b, q, heads = (np.asarray(op.dims[name], dtype=float) for name in ("batch", "q_len", "heads"))
+    mean_keys = op.dims["pairs"] / q
+    queries = 1.0 if op.dims["split"] else np.maximum(np.floor(INDEX_ROWS / heads), 1.0)
+    rows = np.ceil(heads * queries / 64) * 64  # of whole MMAs
+    tiles = b * np.ceil(q / queries)
+    rate = chip.tensor_cores_per_sm * chip.fma_per_clock(op.dtype) * chip.clock_hz * fit.index_scores
+    waves = tiles / chip.sm_count if op.dims["split"] else np.ceil(tiles / chip.sm_count)
+    mma_s = waves * mean_keys * rows * op.dims["dim"] / rate
+    dram_s = op.bytes / (chip.dram_read_bytes_per_s * fit.dram_efficiency)
+    ideal_s = op.flops / chip.tensor_flops_per_s(op.dtype)
+    even_s = tiles / chip.sm_count * mean_keys * rows * op.dims["dim"] / rate
+    by_dram = dram_s > mma_s
+    return {
+        "tensor": ideal_s * (1 - by_dram),
+        "tensor_overhead": (even_s - ideal_s) * (1 - by_dram),
+        "wave_tail": (mma_s - even_s) * (1 - by_dram),
+        "dram": dram_s * by_dram,
+        "launch": fit.launch_clocks / chip.clock_hz + 0.0 * mma_s,
     }
 
 

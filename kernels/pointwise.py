@@ -17,7 +17,8 @@ def pointwise(op, chip, fit) -> dict[str, np.ndarray]:
     vector_s = op.flops / chip.vector_flops_per_s
     per_clock = fit.elements_per_clock.get(op.kind, np.inf)
     rows = np.ceil(op.dims["rows"] / chip.sm_count)
-    walk_s = rows * (op.dims["width"] / per_clock / chip.clock_hz)
+    width = op.dims["width"] + fit.chosen_walks * op.dims.get("chosen", 0)
+    walk_s = rows * (width / per_clock / chip.clock_hz)
     streamed_s = np.maximum(dram_s, vector_s)
     by_dram = dram_s >= vector_s
     return {

@@ -1,26 +1,109 @@
-"""Linear attention over a prompt: the chunked scan of Mamba-2 and gated delta nets. Its decode step only moves a state,
-as pointwise kernels do. No measurements stand behind it yet: rates are those of attention on the same chip.
+"""Linear attention: the chunked scan of a prompt, the update of a state by one token.
 
-Engines run the scan as five kernels (sums of the decay, state of each chunk, states passed on from chunk to chunk,
-scores, output; Mamba-2, arXiv:2405.21060, section 6). Passing the states on is the part that can't be parallel.
+A scan is one kernel, two, or several.
+One (gated delta rule, FlashInfer): a CTA for each sequence and value head walks the chunks with the state on the chip.
+Of its products four wait for one another: K K^T, the triangular system, what the state holds already, the new state.
+Two (a decay for each row of the state, FlashKDA): one prepares all chunks, so that only the last two are left to walk.
+Several (flash-linear-attention; Mamba-2's state-space dual, arXiv:2405.21060, section 6): every step by itself. What
+kernels pass on goes through DRAM. The walk over chunks is the part that can't be parallel.
 """
 
 import numpy as np
 
-KERNELS_OF_A_SCAN = 5
+CASTS = 2  # elementwise kernels before the walk: decay, step and state, cast or transposed
+WHOLE_CHAIN = 4  # products of a chunk that wait for one another where one kernel does all
+WALK_CHAIN = 2  # where they are prepared
+PREPARED_CHUNK = 16  # tokens; FlashKDA's
+STAGES = {True: 7, False: 5}  # kernels where they are several, with the delta rule and without
 
 
 def scan(op, chip, fit) -> dict[str, np.ndarray]:
-    """Seconds by cause of one scan (dims chunks): launches + a walk over the chunks + max(MMAs, DRAM)."""
-    dram_s = op.bytes / (chip.dram_read_bytes_per_s * fit.dram_efficiency)
+    """Seconds by cause of one scan (dims of ops.recurrence); fit: an Architecture."""
+    if not (fit.recurrent.fused_delta_rule and op.dims["delta_rule"]):
+        return _staged(op, chip, fit)
+    return (_prepared if op.dims["decays"] > 1 else _fused)(op, chip, fit)
+
+
+def _fused(op, chip, fit) -> dict[str, np.ndarray]:
+    """launch + states + waves * (waits + chunks * chain), or the stream of q, k, v and output where that is longer."""
+    rate = chip.dram_read_bytes_per_s * fit.gemm.dram_efficiency
+    causes = _walk(op, chip, fit, op.dims["chunk"], WHOLE_CHAIN, (op.bytes - op.kv_bytes) / rate)
+    return causes | {
+        "dram": causes["dram"] + op.kv_bytes / rate,
+        "launch": _launch_s(1, fit) + 0.0 * causes["dram"],
+    }
+
+
+def _prepared(op, chip, fit) -> dict[str, np.ndarray]:
+    """As `_fused`, after a kernel that writes for each token q, k twice and two rows of chunk-wide matrices in 2-byte
+    elements, and for each chunk its decays in fp32, all of which the walk reads.
+    Source: MoonshotAI/FlashKDA, get_workspace_size.
+    """
+    rate = chip.dram_read_bytes_per_s * fit.gemm.dram_efficiency
+    each = 2 * (3 * op.dims["key_dim"] + 2 * PREPARED_CHUNK) + 4 * op.dims["decays"] / PREPARED_CHUNK
+    written_s = each * op.dims["walks"] * op.dims["q_len"] / rate
+    walked_s = 2 * op.out_bytes / rate  # v and the output
+    first_s = (op.bytes - op.kv_bytes) / rate - walked_s + written_s
+    causes = _walk(op, chip, fit, PREPARED_CHUNK, WALK_CHAIN, walked_s + written_s)
+    return causes | {
+        "dram": causes["dram"] + first_s + op.kv_bytes / rate,
+        "latency": causes["latency"] + fit.recurrent.waits * chip.dram_latency_s,
+        "launch": _launch_s(2, fit) + 0.0 * causes["dram"],
+    }
+
+
+def _launch_s(kernels, fit) -> float:
+    """Of the kernels of a scan and the small ones before."""
+    return kernels * fit.pointwise.launch_s + CASTS * (fit.pointwise.launch_s + fit.pointwise.start_s)
+
+
+def _walk(op, chip, fit, chunk, chain, stream_s) -> dict[str, np.ndarray]:
+    """Waves of CTAs that wait, then walk chunk by chunk, `chain` products each; the stream, where that is longer."""
+    walks, steps = op.dims["walks"], np.ceil(op.dims["q_len"] / chunk)
+    waves = np.ceil(walks / chip.sm_count)
     ideal_s = op.flops / chip.tensor_flops_per_s(op.dtype)
-    tensor_s = ideal_s / fit.mma_efficiency
-    by_dram = dram_s >= tensor_s
-    kernels_s = (fit.launch_clocks + (KERNELS_OF_A_SCAN - 1) * fit.kernel_clocks) / chip.clock_hz
+    mma_s = ideal_s * chip.sm_count / (walks * op.dims["q_len"]) * chunk  # of one step of one head on one SM
+    walk_s = waves * steps * np.maximum(chain * fit.recurrent.product_clocks / chip.clock_hz, mma_s)
+    wait_s = waves * fit.recurrent.waits * chip.dram_latency_s
+    by_dram = stream_s > walk_s
     return {
         "tensor": ideal_s * (1 - by_dram),
-        "tensor_overhead": (tensor_s - ideal_s) * (1 - by_dram),
-        "dram": dram_s * by_dram,
-        "latency": np.ceil(op.dims["chunks"]) * chip.l2_latency_s + 0.0 * dram_s,
-        "launch": kernels_s + 0.0 * dram_s,
+        "dram": stream_s * by_dram,
+        "latency": wait_s + (walk_s - ideal_s) * (1 - by_dram),
+    }
+
+
+def _staged(op, chip, fit) -> dict[str, np.ndarray]:
+    """kernels * (launch + waits) + chunks * chain + what they move through DRAM, or their MMAs where those are longer.
+    Chunks of many heads walk side by side, hidden behind the stream. Without the delta rule states only add up.
+    """
+    delta_rule, chunks = bool(op.dims["delta_rule"]), np.ceil(op.dims["q_len"] / op.dims["chunk"])
+    rate = chip.dram_read_bytes_per_s * fit.gemm.dram_efficiency * fit.recurrent.stage_efficiency
+    moved_s = (op.bytes + op.dims["passed_bytes"] + chunks * op.dims["passed_states"]) / rate
+    ideal_s = op.flops / chip.tensor_flops_per_s(op.dtype)
+    by_dram = moved_s >= ideal_s
+    step_s = WALK_CHAIN * fit.recurrent.product_clocks / chip.clock_hz if delta_rule else chip.l2_latency_s
+    return {
+        "tensor": ideal_s * (1 - by_dram),
+        "dram": moved_s * by_dram,
+        "latency": chunks * step_s + STAGES[delta_rule] * fit.recurrent.waits * chip.dram_latency_s,
+        "launch": STAGES[delta_rule] * fit.pointwise.launch_s + 0.0 * moved_s,
+    }
+
+
+def state_update(op, chip, fit, *, resident=0.0) -> dict[str, np.ndarray]:
+    """Seconds by cause of one token's update of every state: launch + waits + the states through DRAM, read and
+    written. resident: the part of them in the L2, as in a benchmark that repeats one update.
+    """
+    rate = chip.dram_read_bytes_per_s * fit.gemm.dram_efficiency
+    dram_s = (1 - resident) * op.bytes / rate
+    l2_s = resident * op.bytes / chip.l2_bytes_per_s
+    vector_s = op.flops / chip.vector_flops_per_s
+    by_vector = vector_s > dram_s + l2_s
+    return {
+        "dram": dram_s * (1 - by_vector),
+        "l2": l2_s * (1 - by_vector),
+        "vector": vector_s * by_vector,
+        "latency": fit.recurrent.waits * chip.dram_latency_s + 0.0 * dram_s,
+        "launch": fit.pointwise.launch_s + 0.0 * dram_s,
     }

@@ -6,19 +6,30 @@ from pathlib import Path
 
 import numpy as np
 
-from hardware import AMPERE, ARCHITECTURES, NARROW, QUANTIZE_PER_CLOCK
+from hardware import AMPERE, ARCHITECTURES, H100_PER_CLOCK, HOPPER, NARROW
 from runtimes import RUNTIMES
 from validation.measured import end_to_end_row
-from validation.package import attention_rows, gemm_rows, latent_rows, mixture_rows, narrow_rows, quantize_rows
+from validation.package import (
+    attention_rows,
+    gemm_rows,
+    latent_rows,
+    mixture_rows,
+    narrow_rows,
+    quantize_rows,
+    recurrent_rows,
+    sparse_rows,
+)
 from validation.pointwise import pointwise_rows, pointwise_s
 from validation.rows import Rows, halves, sampled
 from validation.sets import (
     CSV_FOLDER,
     DATA_SETS,
+    H100,
     LATENT_SETS,
     LAYER_EVENTS_S,
     MIXTURE_SETS,
     NARROW_FITTED,
+    RECURRENT_SETS,
     REFITS,
     fit_row,
 )
@@ -47,7 +58,10 @@ ATTENTION_NAMES = (
 )
 ATTENTION_START = dict(zip(ATTENTION_NAMES, (5.0, 4.6, 0.85, 7000.0, 13.0, 0.5, 2700.0), strict=True))
 MIXTURE_START = {"tensor_efficiency": 0.9, "overlap": 4.0, "layer_clocks": 20000.0}
+RECURRENT_START = {"product_clocks": 1000.0, "waits": 5.0}
 AT_MOST_ONE = (
+    "stage_efficiency",
+    "index_scores",
     "latent_expanded",
     "latent_absorbed",
     "tensor_efficiency",
@@ -66,7 +80,9 @@ RUNTIME_START |= {"host_launch_s": 80e-6, "pointwise_passes": 8.0, "kv_copies": 
 
 def fit_table(folder: Path | None) -> list[list]:
     """Every fitted constant: what is committed, and what the fit finds now."""
-    results = [*fit_pointwise(), *fit_runtimes(), *((*fit_kernels(folder), *fit_narrow(folder)) if folder else ())]
+    results = [*fit_pointwise(), *fit_runtimes()]
+    if folder:
+        results += [*fit_kernels(folder), *fit_narrow(folder), *fit_recurrent(folder), *fit_sparse(folder)]
     return [
         [what, name, f"{committed[name]:.4g}", f"{value:.4g}", f"{value / committed[name] - 1:+.1%}"]
         for what, committed, found in results
@@ -161,15 +177,45 @@ def fit_narrow(folder: Path):
     committed = asdict(NARROW) | {"layer_events_s": LAYER_EVENTS_S}
     yield "weight-only products", committed, fit_constants(lambda x: residuals(x, weight_only), start, 200)
     kernel = quantize_rows(next(data for data in DATA_SETS if data.hardware == "h100-sxm"), folder)
-
-    def kernel_residuals(constants: dict[str, float]) -> np.ndarray:
-        rates = kernel.chip.fit.pointwise.elements_per_clock | constants
-        pointwise_fit = replace(kernel.chip.fit.pointwise, elements_per_clock=rates)
-        return np.log(kernel.estimate_s(replace(kernel.chip.fit, pointwise=pointwise_fit)) / kernel.measured_s)
-
-    rate = {"quantize": QUANTIZE_PER_CLOCK}
-    yield "quantisation, elements per clock", rate, fit_constants(kernel_residuals, {"quantize": 2.0}, 60)
+    found = fit_rate(kernel, {"quantize": 2.0})
+    yield "quantisation, elements per clock", H100_PER_CLOCK, found
     yield "fp8 products", committed, fit_constants(lambda x: residuals(x, [fp8]), {"fp8_efficiency": 0.8}, 60)
+
+
+def fit_rate(rows: Rows, start: dict[str, float]) -> dict[str, float]:
+    """The elements per clock of one pointwise kind, and chosen_walks, from its kernels in the package."""
+
+    def residuals(constants: dict[str, float]) -> np.ndarray:
+        fit = rows.chip.fit.pointwise
+        fields = {name: value for name, value in constants.items() if name == "chosen_walks"}
+        rates = fit.elements_per_clock | {name: value for name, value in constants.items() if name not in fields}
+        pointwise_fit = replace(fit, elements_per_clock=rates, **fields)
+        return np.log(rows.estimate_s(replace(rows.chip.fit, pointwise=pointwise_fit)) / rows.measured_s)
+
+    return fit_constants(residuals, start, 60)
+
+
+def fit_recurrent(folder: Path):
+    """(what, committed, found) of linear attention, on the H100: vLLM's one kernel for a scan and its update, SGLang's
+    scan in several kernels, vLLM's convolution.
+    """
+    vllm, sglang = RECURRENT_SETS[:2]
+    committed = asdict(HOPPER.recurrent)
+    whole = [sampled(recurrent_rows(vllm, folder, part), 200) for part in ("scan", "state update")]  # as many of each
+    yield "scan and state update", committed, fit_part("recurrent", HOPPER, RECURRENT_START, whole, 120)
+    staged = [sampled(recurrent_rows(sglang, folder, "scan"), 1500)]
+    yield "scan in stages", committed, fit_part("recurrent", HOPPER, {"stage_efficiency": 0.7}, staged, 60)
+    rate = fit_rate(sampled(recurrent_rows(vllm, folder, "conv"), 1500), {"conv": 2.0})
+    yield "convolution, elements per clock", H100_PER_CLOCK, rate
+
+
+def fit_sparse(folder: Path):
+    """(what, committed, found) of sparse attention's indexer, on SGLang's kernels on the H100."""
+    scores, chosen_keys = (sampled(sparse_rows(number, H100, folder), 1500) for number in (0, 3))
+    found = fit_part("attention", HOPPER, {"index_scores": 0.7}, [scores], 60)
+    yield "index scores", asdict(HOPPER.attention), found
+    committed = H100_PER_CLOCK | {"chosen_walks": HOPPER.pointwise.chosen_walks}
+    yield "top-k, elements per clock", committed, fit_rate(chosen_keys, {"topk": 1.0, "chosen_walks": 4.0})
 
 
 def fit_pointwise():

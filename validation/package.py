@@ -19,8 +19,11 @@ from roofline import roofline_s
 from validation.rows import Rows, chosen, halves, select
 from validation.sets import (
     ATOMIC_CLOCKS,
+    B200,
     DATA_SETS,
     ENGINE_ATTENTION,
+    H100,
+    H200,
     LATENT_SETS,
     LAYER_EVENTS_S,
     MIXTURE_SETS,
@@ -29,11 +32,15 @@ from validation.sets import (
     NARROW_SETS,
     OTHER_ENGINE,
     PROFILED,
+    RECURRENT_SETS,
     REFITTED,
     SGLANG_A100,
+    SPARSE_FITTED,
+    SPARSE_PARTS,
     UNGATED,
     DataSet,
     MixtureSet,
+    RecurrentSet,
 )
 
 
@@ -72,6 +79,23 @@ def kernel_sets(folder: Path) -> Iterator[Rows]:
     for phase in ("prefill", "decode"):
         for data in LATENT_SETS:
             yield latent_rows(data, folder, phase)
+    for number in range(len(SPARSE_PARTS)):
+        for gpu in (H100, H200, B200):
+            yield sparse_rows(number, gpu, folder)
+    for part in ("mla_gen_pre", "mla_gen_post"):
+        for data in DATA_SETS:
+            rows = absorbed_rows(data, folder, part)
+            if rows:
+                yield rows
+    for data in DATA_SETS:
+        rows = stream_rows(data, folder)
+        if rows:
+            yield rows
+    for part in RECURRENT_PARTS:
+        for data in RECURRENT_SETS:
+            rows = recurrent_rows(data, folder, part)
+            if rows.measured_s.size:
+                yield rows
 
 
 def gemm_rows(data: DataSet, folder: Path) -> Rows:
@@ -391,3 +415,179 @@ def latent_rows(data: DataSet, folder: Path, phase: str) -> Rows:
     beaten = rows.measured_s < roofline_s(op, chip)
     why = f"{beaten.sum()} beats the roofline" if beaten.any() else ""
     return replace(chosen(rows, ~beaten), left_out=int(beaten.sum()), reasons=why)
+
+
+# The kernels of linear attention: what the package calls them in a row's kernel_source.
+RECURRENT_PARTS = {
+    "scan": "chunk_gated_delta_rule|chunk_kda|flashkda_fwd",
+    "state update": "fused_recurrent",
+    "conv": "causal_conv1d_fn",
+    "conv update": "causal_conv1d_update",
+}
+KDA_ON_HOST = ("kda", "vllm")
+DISTURBED = 1.25  # times the H100's time: a row of the H200, the same chip with more bandwidth, that is not used
+
+
+def recurrent_table(data: RecurrentSet, folder: Path, part: str):
+    """Latency in ms by (batch_size, seq_len, num_k_heads, num_v_heads), repeated shapes reduced to their median."""
+    import pandas
+
+    kind = "linear_attention" if data.model == "gdn" else data.model
+    path = folder / data.folder / kind / data.engine / data.version / f"{data.model}_perf.parquet"
+    table = pandas.read_parquet(path)
+    table = table[table.kernel_source.str.contains(RECURRENT_PARTS[part]) & (table.phase != "verify")]
+    return table.groupby(["batch_size", "seq_len", "num_k_heads", "num_v_heads"]).latency.median()
+
+
+def recurrent_rows(data: RecurrentSet, folder: Path, part: str) -> Rows:
+    """One of RECURRENT_PARTS, bf16 with a state in fp32, of which a repeated update finds in the L2 what fits there.
+
+    The benchmarks of TensorRT-LLM and of SGLang 0.5.10 give a scan no state, and an update a bf16 state of which it
+    makes an fp32 one.
+    """
+    latency = recurrent_table(data, folder, part)
+    table, slower = latency.reset_index(), np.zeros(latency.size, dtype=bool)
+    if data.hardware == "h200-sxm":
+        on_h100 = recurrent_table(replace(data, folder="h100_sxm"), folder, part)
+        slower = latency > DISTURBED * on_h100.reindex(latency.index)
+    batch, seq_len, key_heads, heads = (table[size].to_numpy(dtype=float) for size in latency.index.names)
+    chip, dim, number = CHIPS[data.hardware], 128, {"dtype": "bf16", "elem_bytes": 2}
+    lengths = {"batch": batch, "q_len": 1 if "update" in part else seq_len}
+    launches = 1
+    if "conv" in part:
+        channels = dim * (2 * key_heads + heads if data.packed else key_heads)
+        launches = 3 if data.model == "kda" and part == "conv" else 1  # q, k and v one after another
+        op = ops.causal_conv(part, channels=channels / launches, taps=4, **lengths, **number)
+    else:
+        shape = {"key_heads": key_heads, "value_heads": heads, "key_dim": dim, "value_dim": dim, "chunk": 64}
+        shape |= {"delta_rule": True, "decays": 1 if data.model == "gdn" else dim, "state_elem_bytes": 4}
+        op = ops.recurrence(part, weights=0, **shape, **lengths, **number)
+        given = {"scan": (0.0, 2.0), "state update": (1.5, 2.0)}[part][data.packed]  # states of fp32 read and written
+        op = replace(op, kv_bytes=given * 4 * heads * dim * dim * batch)
+    every = np.ones(latency.size, dtype=bool)
+    reasons = {
+        "channel by channel, a CTA for each of a sequence": every & (part == "conv" and not data.packed),
+        "without a CUDA graph: the host's time": every & (part == "conv" and (data.model, data.engine) == KDA_ON_HOST),
+        "over 1.25 times the H100's time, which has less bandwidth": np.asarray(slower),
+    }
+    rows = Rows(
+        label=f"{data.hardware} {data.engine} {data.version}",
+        kind=f"{data.model} {part}",
+        chip=chip,
+        op=op,
+        measured_s=table.latency.to_numpy() * 1e-3 / launches,
+        cycle_bytes=op.bytes - op.kv_bytes / 2 if part == "state update" else np.inf,
+        recurrent={"fused_delta_rule": data.fused},
+        fitted=part in data.fits,
+    )
+    if part != "state update":  # which may find its states in the L2
+        reasons["beats the roofline"] = rows.measured_s < roofline_s(rows.op, rows.chip)
+    return without(rows, reasons)
+
+
+def without(rows: Rows, reasons: dict[str, np.ndarray]) -> Rows:
+    """The rows that no mask in `reasons` names; each other row is counted under the first reason that names it."""
+    keep, counts = np.ones(rows.measured_s.size, dtype=bool), {}
+    for reason, mask in reasons.items():
+        counts[reason] = int((keep & mask).sum())
+        keep &= ~mask
+    why = ", ".join(f"{count} {reason}" for reason, count in counts.items() if count)
+    return replace(chosen(rows, keep), left_out=int((~keep).sum()), reasons=why)
+
+
+def sparse_rows(number: int, gpu: dict, folder: Path) -> Rows:
+    """The kernels of sparse attention: an entry of SPARSE_PARTS on one GPU (an entry of sets.py)."""
+    import pandas
+
+    engine, version, name, part = SPARSE_PARTS[number]
+    chip = CHIPS[gpu["hardware"]]
+    path = folder / gpu["folder"] / "sparse_attention" / engine / version / f"{name}_perf.parquet"
+    table = pandas.read_parquet(path)
+    if part == "top-k":
+        table = table[table.score_mode == "top_last"]
+    sizes = ["batch_size", "isl", "step"]
+    table = table.groupby(sizes, as_index=False).latency.median()
+    batch, q_len, step = (table[size].to_numpy(dtype=float) for size in sizes)
+    tokens, number = batch * q_len, {"dtype": "bf16", "elem_bytes": 2}
+    if part.startswith("index scores"):
+        paged, narrow = part.endswith("paged"), {"dtype": "fp8", "elem_bytes": 1}
+        ratio, heads = (4, 64) if paged else (1, 32)
+        new, sequences = (tokens, 1) if paged else (q_len, batch)
+        lengths = {"batch": sequences, "q_len": new, "keys": (new + step) / ratio, "heads": heads, "dim": 128}
+        op = ops.index_scores(part, pairs=ops.visible_keys(new, new + step) / ratio, split=paged, **lengths, **narrow)
+    elif part == "top-k":
+        op = ops.top_k(part, rows=tokens, width=q_len + step, top_k=2048, dtype="fp32", elem_bytes=4)
+    else:
+        heavy = part == "heavy attention"
+        seen = 128 + np.maximum((tokens + step) // 128, 1) if heavy else np.full(tokens.shape, 2048.0)
+        dim, value = (512, 512) if heavy else (576, 512)
+        shape = {"heads": 64, "kv_heads": 1, "head_dim": dim, "v_head_dim": value, "key_elems": dim}
+        lengths = {"batch": 1, "q_len": tokens, "keys": seen if heavy else batch * np.minimum(q_len + step, 2048)}
+        lengths |= {"pairs": tokens * seen, "window": seen, "own_keys": True}
+        op = ops.attention_over(part, kv_elem_bytes=584 / 512 if heavy else None, **lengths, **shape, **number)
+    rows = Rows(
+        label=f"{gpu['hardware']} {engine} {version}",
+        kind=part,
+        chip=chip,
+        op=op,
+        measured_s=table.latency.to_numpy() * 1e-3,
+        fitted=gpu is H100 and part in SPARSE_FITTED,
+    )
+    reasons = {"no more scores than are chosen": rows.measured_s == 0}
+    return without(rows, reasons | {"beats the roofline": rows.measured_s < roofline_s(op, chip)})
+
+
+def absorbed_rows(data: DataSet, folder: Path, part: str) -> Rows | None:
+    """bf16 products of latent attention's absorbed projections, one a head, which a benchmark repeats on the same
+    operands: of q with the key's expansion (mla_gen_pre), of the output with the value's (mla_gen_post).
+    """
+    import pandas
+
+    path = folder / data.folder / "mla_bmm" / data.engine / data.version / "mla_bmm_perf.parquet"
+    if not path.exists():
+        return None
+    table = pandas.read_parquet(path)
+    table = table[(table.bmm_dtype == "bfloat16") & (table.op_name == part)]
+    table = table.groupby(["num_tokens", "num_heads"], as_index=False).latency.median()
+    tokens, heads = (table[size].to_numpy(dtype=float) for size in ("num_tokens", "num_heads"))
+    d_in, d_out = (128, 512) if part == "mla_gen_pre" else (512, 128)
+    op = ops.batched_linear(part, tokens=tokens, parts=heads, d_in=d_in, d_out=d_out, dtype="bf16", elem_bytes=2)
+    return Rows(
+        label=f"{data.hardware} {data.engine} {data.version}",
+        kind={"mla_gen_pre": "gemm a head, k = 128", "mla_gen_post": "gemm a head, k = 512"}[part],
+        chip=CHIPS[data.hardware],
+        op=op,
+        measured_s=table.latency.to_numpy() * 1e-3,
+        cycle_bytes=op.bytes,
+    )
+
+
+def stream_rows(data: DataSet, folder: Path) -> Rows | None:
+    """What surrounds a part in a model with four residual streams (hyper-connections, DeepSeek-V4): the maps from the
+    streams, and their mix. A row of the package sums up the two parts of a layer.
+    """
+    import pandas
+
+    path = folder / data.folder / "mhc" / data.engine / data.version / "mhc_module_perf.parquet"
+    if not path.exists():
+        return None
+    table = pandas.read_parquet(path)
+    both = (
+        table[(table.hc_mult == 4) & (table.num_sites == 2)]
+        .groupby(["num_tokens", "hidden_size", "op_name"])
+        .latency.median()
+        .unstack()
+        .dropna()
+    )
+    tokens, hidden = (both.index.get_level_values(name).to_numpy(dtype=float) for name in both.index.names)
+    number = {"dtype": "bf16", "elem_bytes": 2}
+    maps = ops.linear("maps", tokens=tokens, d_in=4 * hidden, d_out=24, **number)
+    mix = ops.residual_add("mix", tokens=tokens, hidden=4 * hidden, **number)
+    return Rows(
+        label=f"{data.hardware} {data.engine} {data.version}",
+        kind="residual streams",
+        chip=CHIPS[data.hardware],
+        op=replace(mix, flops=maps.flops, weight_bytes=maps.weight_bytes, unit="tensor", dtype="bf16"),
+        layer=(maps, mix),
+        measured_s=both.sum(axis=1).to_numpy() * 1e-3 / 2,
+    )

@@ -9,6 +9,7 @@ from cycles import cycle_causes
 from hardware import Chip
 from kernels.gemm import gemm, resident_fraction
 from kernels.moe import grouped_gemm
+from kernels.recurrent import state_update
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,14 +32,20 @@ class Rows:
     refitted: bool = False  # the two or three constants of another architecture were
     extra_s: np.ndarray | float = 0.0  # what the timings include besides: kernels that narrow x or Q, the profiler
     narrow: dict | None = None  # fields of NarrowFit that the engine's kernels change
+    recurrent: dict | None = None  # fields of RecurrentFit that the engine's kernels change
 
     def estimate_s(self, fit=None) -> np.ndarray:
         """Seconds [rows] by the cycle model, with the chip's constants or those of `fit`."""
         fit = fit or self.chip.fit
         if self.attention:
             fit = replace(fit, attention=replace(fit.attention, **self.attention))
+        if self.recurrent:
+            fit = replace(fit, recurrent=replace(fit.recurrent, **self.recurrent))
         if self.layer:
             return mixture_s(self, fit)
+        if self.op.kind == "state_update":
+            resident = resident_fraction(self.cycle_bytes, self.chip, fit.gemm)
+            return sum(state_update(self.op, self.chip, fit, resident=resident).values())
         if self.kind.startswith("gemm"):
             narrow = replace(fit.narrow, **self.narrow) if self.narrow else fit.narrow
             return gemm_s(self, fit.gemm, narrow) + self.extra_s

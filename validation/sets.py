@@ -57,6 +57,53 @@ LATENT_SETS = (
     DataSet(**H200, engine="sglang", version="0.5.14"),
     DataSet(**B200, engine="trtllm", version="1.3.0rc20"),
 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecurrentSet(DataSet):
+    """Measured kernels of linear attention. What the benchmarks run differs (aiconfigurator's collectors).
+
+    model: gdn (gated delta net) or kda (Kimi delta attention). fused: the scan is one kernel. packed: q, k and v go
+    through the convolution together, token by token; else only k, channel by channel. fits: parts that a fit saw.
+    """
+
+    model: str = "gdn"
+    fused: bool = False
+    packed: bool = True
+    fits: tuple[str, ...] = ()
+
+
+RECURRENT_SETS = (
+    RecurrentSet(**H100, engine="vllm", version="0.24.0", fused=True, fits=("scan", "state update", "conv")),
+    RecurrentSet(**H100, engine="sglang", version="0.5.14", fits=("scan",)),
+    RecurrentSet(**H100, engine="trtllm", version="1.3.0rc20", packed=False),
+    RecurrentSet(**H200, engine="vllm", version="0.24.0", fused=True),
+    RecurrentSet(**H200, engine="sglang", version="0.5.14"),
+    RecurrentSet(**H200, engine="trtllm", version="1.3.0rc20", packed=False),
+    RecurrentSet(**B200, engine="vllm", version="0.24.0", fused=True),
+    RecurrentSet(**B200, engine="sglang", version="0.5.14"),
+    RecurrentSet(**B200, engine="trtllm", version="1.3.0rc20", packed=False),
+    RecurrentSet(**A100, engine="sglang", version="0.5.10", packed=False),
+    *(
+        RecurrentSet(**gpu, engine=engine, version=version, model="kda", fused=fused)
+        for gpu in (H100, H200, B200)
+        for engine, version, fused in (("vllm", "0.1.dev19262", True), ("sglang", "0.5.16", False))
+    ),
+)
+# Sparse attention: (engine, version, table in the package, part), on three GPUs. "index scores": every query against
+# the keys before it, GLM-5's 32 heads of 128; "paged": one entry for every 4 keys of a shared cache, DeepSeek-V4's 64
+# heads of 128. Both multiply fp8. "top-k": 2,048 of a row whose largest come last; rows of equal scores, which no model
+# gives, are not used. "sparse attention": GLM-5's 64 heads on a list of 2,048 latents of each query; "heavy":
+# DeepSeek-V4's on a window of 128 and one entry for every 128 keys, in an fp8 cache.
+SPARSE_PARTS = (
+    ("sglang", "0.5.14", "glm5_mqa_logits_module", "index scores"),
+    ("sglang", "0.5.14", "dsv4_paged_mqa_logits_module", "index scores, paged"),
+    ("vllm", "0.24.0", "dsv4_paged_mqa_logits_module", "index scores, paged"),
+    ("sglang", "0.5.14", "glm5_topk_module", "top-k"),
+    ("sglang", "0.5.14", "glm5_dsa_attn_module", "sparse attention"),
+    ("vllm", "0.24.0", "dsv4_hca_attn_module", "heavy attention"),
+)
+SPARSE_FITTED = ("index scores", "top-k")  # on the H100
 # Products with narrow operands: gemm_dtype in the package, its name here, formats of weights and activations, and the
 # data sets (hardware, engine) that have it. Weight-only and int8 rows are single runs under TensorRT's layer profiler,
 # weights and scales cold (the layers before it sweep 0.3 GB), the product alone, in steps of 1.024 us. The others are
