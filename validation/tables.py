@@ -119,11 +119,16 @@ def end_to_end_groups(rows: list[dict]) -> dict[tuple[str, str], list[dict]]:
     return dict(sorted(groups.items()))
 
 
-def pooled_coverage(table: list[list], name: str) -> str:
-    """Share of all measurements inside the interval, over the rows of `table` that no fit saw."""
+def summary(table: list[list], kind: str) -> list:
+    """[kind, sets, rows, median errors from the best set to the worst, share of all rows inside the interval], of the
+    sets in `table` that no fit saw.
+    """
     unseen = [row for row in table if "fit)" not in row[0]] or table
-    inside = sum(float(row[COVERAGE]) * row[2] for row in unseen) / sum(row[2] for row in unseen)
-    return f"{name} {inside:.0f} %"
+    count = sum(row[2] for row in unseen)
+    medians = sorted(float(row[HEADERS.index("median")]) for row in unseen)
+    inside = sum(float(row[COVERAGE]) * row[2] for row in unseen) / count
+    spread_of = f"{medians[0]:.1f} to {medians[-1]:.1f}" if len(medians) > 1 else f"{medians[0]:.1f}"
+    return [kind, len(unseen), count, spread_of, f"{inside:.0f}"]
 
 
 def accuracy_report(folder: Path | None) -> list[str]:
@@ -137,9 +142,10 @@ def accuracy_report(folder: Path | None) -> list[str]:
     parts += [show(kernels, HEADERS), "", *reasons, ""] if kernels else []
     parts += [show(pointwise, HEADERS[:12]), "", show(passes, HEADERS[:12]), ""]
     kinds = dict.fromkeys(row[1] for row in kernels)
-    pooled = [pooled_coverage([row for row in kernels if row[1] == kind], kind) for kind in kinds]
-    pooled += [pooled_coverage(pointwise, "pointwise"), pooled_coverage(passes, "end to end")]
-    return [*parts, "inside the 90 % interval, of all that no fit saw: " + ", ".join(pooled)]
+    pooled = [summary([row for row in kernels if row[1] == kind], kind) for kind in kinds]
+    pooled += [summary(pointwise, "pointwise"), summary(passes, "end to end")]
+    headers = ("of all that no fit saw", "sets", "rows", "median error", "in 90 %")
+    return [*parts, show(pooled, headers)]
 
 
 def report_measured(path: Path, as_json: bool) -> str:
