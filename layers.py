@@ -46,8 +46,9 @@ from precision import Precision
 class Pass:
     """The sizes of one pass: `batch` sequences, each with `q_len` new tokens that end a context of `kv_len`.
 
-    precision: the formats of the layers' linear layers and of the cache; None: `dtype` throughout. Routers, indexers,
-    absorbed projections, norms, embedding and LM head stay in `dtype`, as quantised checkpoints and engines keep them.
+    precision: the formats of the layers' linear layers and of the cache; None: `dtype` throughout. Routers, an
+    indexer's projections, absorbed ones, norms, embedding and LM head stay in `dtype`, as checkpoints and engines keep
+    them; an indexer's keys and scores are fp8 where anything is.
     imbalance: of the experts' loads (experts.py).
     """
 
@@ -80,6 +81,13 @@ class Pass:
         """`number`, with what an element of the cache takes, whose scales each span `width` elements."""
         held = self.elem_bytes if self.precision is None else self.precision.kv_cache.element_bytes(width)
         return {**self.number(count), "kv_elem_bytes": held}
+
+    def indexed(self, dim: int, count: int) -> dict:
+        """`cached` for the keys of an indexer, with what they are multiplied in."""
+        if self.precision is None or not self.precision.floats_8_bit:
+            return {**self.number(count), "kv_elem_bytes": self.elem_bytes}
+        held = self.precision.index_key_bytes(dim, self.elem_bytes)
+        return {"dtype": "fp8", "elem_bytes": 1, "count": count, "kv_elem_bytes": held}
 
     def formats(self, part: str) -> Precision | None:
         """Of the linear layers of one of precision.PARTS."""
@@ -185,7 +193,7 @@ def indexer(model, p: Pass, count: int) -> list[Op]:
         linear("index_q_proj", tokens=p.tokens, d_in=q_in, d_out=heads * dim, **number),
         linear("index_k_proj", tokens=p.tokens, d_in=model.hidden, d_out=dim + weights, **number),
         rms_norm("index_norm", tokens=p.tokens, hidden=dim, weights=2 * dim, **number),
-        kv_write("index_write", tokens=p.tokens, kv_heads=1, head_dim=dim, v_head_dim=0, **p.cached(dim, count)),
+        kv_write("index_write", tokens=p.tokens, kv_heads=1, head_dim=dim, v_head_dim=0, **p.indexed(dim, count)),
         *select(model, p, count, 1),
     ]
 
@@ -195,7 +203,7 @@ def select(model, p: Pass, count: int, ratio: int) -> list[Op]:
     pairs, dim = visible_keys(p.q_len, p.kv_len) / ratio, model.index_head_dim
     sizes = {"batch": p.batch, "q_len": p.q_len, "heads": model.index_heads, "dim": dim}
     split = ratio > 1 or p.absorbed  # kernels of a paged cache (DeepGEMM) do
-    op = index_scores("index_scores", keys=p.kv_len / ratio, pairs=pairs, split=split, **sizes, **p.cached(dim, count))
+    op = index_scores("index_scores", keys=p.kv_len / ratio, pairs=pairs, split=split, **sizes, **p.indexed(dim, count))
     chosen = p.number(count) | {"top_k": model.index_topk, "elem_bytes": 4}
     return [op, top_k("index_topk", rows=p.tokens, width=pairs / p.q_len, **chosen)]
 

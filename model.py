@@ -282,25 +282,34 @@ class Model:
             for letter, count in attention:
                 elem_bytes = precision.kv_cache.element_bytes(self._scaled_width(letter))
                 cached = cached + count * self._cached(letter, tokens) * elem_bytes
-            cached = round(cached) if np.ndim(cached) == 0 else cached
-        return cached + self.state_bytes(dtype)
+        if self.index_head_dim:
+            dim, elem_bytes = self.index_head_dim, ELEM_BYTES[dtype]
+            key_bytes = elem_bytes if precision is None else precision.index_key_bytes(dim, elem_bytes)
+            cached = cached + sum(count * self._indexed(letter, tokens) for letter, count in attention) * key_bytes
+        return (round(cached) if np.ndim(cached) == 0 else cached) + self.state_bytes(dtype)
 
     def _scaled_width(self, letter: str) -> int:
         """Elements of the cache that share a scale: a head's key, or a latent."""
         return self.kv_lora_rank + self.qk_rope_head_dim if self.kv_lora_rank else self.head_shape(letter)[2]
 
+    def _indexed(self, letter: str, tokens: Number) -> Number:
+        """Elements of the keys that one layer's indexer keeps after `tokens`."""
+        if letter == "A":
+            return tokens // self.compress_ratio * self.index_head_dim
+        return self.index_head_dim * tokens if letter == "I" else 0
+
     def _cached(self, letter: str, tokens: Number) -> Number:
-        """Elements in the cache of one layer after `tokens`."""
+        """Elements in the cache of one layer after `tokens`, but for an indexer's keys."""
         _, kv_heads, head_dim, v_head_dim = self.head_shape(letter)
         if self.o_groups:
-            held, index_dim = smaller(tokens, self.sliding_window) * head_dim, self.index_head_dim
+            held = smaller(tokens, self.sliding_window) * head_dim
             if letter == "A":
-                return held + tokens // self.compress_ratio * (head_dim + index_dim)
+                return held + tokens // self.compress_ratio * head_dim
             return held + (tokens // self.heavy_ratio * head_dim if letter == "H" else 0)
         elems = self._scaled_width(letter) if self.kv_lora_rank else kv_heads * (head_dim + v_head_dim)
         if letter in "SC":
             return elems * smaller(tokens, self.sliding_window if letter == "S" else self.attention_chunk)
-        return (elems + (self.index_head_dim if letter == "I" else 0)) * tokens
+        return elems * tokens
 
     def state_bytes(self, dtype: str) -> int:
         """State of one sequence in the recurrent layers: it does not grow with the context."""

@@ -118,6 +118,17 @@ class Precision:
         """Does a kernel narrow the activations before each GEMM?"""
         return self.activations.bits < 16
 
+    def index_key_bytes(self, dim: int, elem_bytes: int) -> float:
+        """Of an element of an indexer's key (sparse attention), scale included: engines that multiply 8-bit floats or
+        narrower ones anywhere keep and multiply these in fp8 (DeepSeek-V3.2-Exp; vLLM's and SGLang's indexers).
+        """
+        return FORMATS["fp8"].element_bytes(dim) if self.floats_8_bit else elem_bytes
+
+    @property
+    def floats_8_bit(self) -> bool:
+        """Do the tensor cores multiply fp8 or fp4 in any part?"""
+        return any(own.mma_dtype in ("fp8", "fp4") for own in (self, *(own for _, own in self.parts)))
+
     def describe(self) -> str:
         """One phrase for the card."""
 

@@ -325,6 +325,15 @@ def test_a_checkpoint_runs_as_the_chip_can():
     assert on_hopper.memory.weights_bytes < 0.51 * fp8
 
 
+def test_an_indexer_keeps_fp8_keys_where_the_chip_multiplies_fp8():
+    model = replace(find_model("deepseek-v3"), mixers="I", index_heads=64, index_head_dim=128, index_topk=2048)
+    case = Case(model=model, batch=1, input_tokens=4000, output_tokens=96)
+    # a token and layer: 576 elements of 2 bytes, and a key of 128: fp8 with an fp32 scale, or 2 bytes each
+    for hardware, key_bytes in (("h200-sxm", 132), ("a100-80gb-sxm", 256)):
+        est = estimate(replace(case, hardware=hardware))
+        assert est.memory.kv_cache_bytes == 4096 * 61 * (576 * 2 + key_bytes)
+
+
 def ignoring(*entries, **changes):
     return {"quant_method": "fp8", "modules_to_not_convert": list(entries)} | changes
 
