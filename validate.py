@@ -33,6 +33,8 @@ def run(argv: list[str]) -> str:
     if bool(args.measured) + args.fit + args.models + bool(args.plot) > 1:
         raise InputError("--measured, --fit, --models and --plot go one at a time")
     if args.plot:
+        if importlib.util.find_spec("matplotlib") is None:
+            raise InputError("matplotlib is missing: pip install -r requirements.txt")
         from visualize import picture_path
 
         picture_path(args.plot)

@@ -54,11 +54,14 @@ def models_table() -> tuple[list[list], str]:
         active = " to ".join(f"{n / 1e9:.2f} B" for n in dict.fromkeys((sizes[0][1], sizes[-1][1])))
         built = [entry for entry in found if entry["code"] is not None]
         equal = sum(entry["code"] == entry["parameters"] for entry in built)
-        checked = f"{equal} of {len(built)}" if built else "not known there"
+        unknown = "not known there" if traced.available() else "not installed"
+        checked = f"{equal} of {len(built)}" if built else unknown
         table.append([family, found[0]["way"], len(found), ends, active, checked])
     every = [entry for found in families.values() for entry in found]
     built = [entry for entry in every if entry["code"] is not None]
     equal = sum(entry["code"] == entry["parameters"] for entry in built)
     refused = sum(entry["way"].startswith("refused") for entry in every)
     summary = f"{len(every)} configs: {len(every) - refused} estimated, {refused} refused; "
+    if not traced.available():
+        return table, summary + "transformers is not installed: pip install -r requirements-hf.txt"
     return table, summary + f"of the {len(built)} that transformers can build, {equal} have exactly its parameters"
