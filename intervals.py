@@ -15,12 +15,14 @@ from ops import few_queries
 SPREADS = {
     "gemm": (0.83, 1.20),
     "gemm, m <= 16": (0.88, 1.26),
-    "gemm, narrow operands": (0.84, 1.45),  # int8, int4, fp8: rows of all engines on the A100, H100, H200, L40S
-    "gemm, fp4": (0.95, 1.9),  # the model is 30 % fast there: B200 rows
+    "gemm, narrow operands": (0.80, 1.58),  # int8, int4, fp8, fp8 in blocks: all GPUs and engines
+    "gemm, fp4": (0.78, 2.0),  # B200
     "prefill attention": (0.74, 1.45),
     "decode attention": (0.72, 1.65),
+    "prefill attention, narrow cache": (0.69, 1.54),  # fp8, these two: H100, H200, L40S, B200
+    "decode attention, narrow cache": (0.55, 2.0),
     "grouped_gemm": (0.84, 1.67),
-    "grouped_gemm, narrow operands": (0.74, 2.0),  # the same formats, and fp4
+    "grouped_gemm, narrow operands": (0.74, 2.6),  # the same formats, and fp4
     "gemm, batched": (0.95, 1.85),  # absorbed projections of latent attention, warm: rows of all GPUs and engines
     "sparse attention": (0.77, 2.37),  # these three: GLM-5's and DeepSeek-V4's kernels on the H100, H200, B200
     "index_scores": (0.81, 1.83),
@@ -29,6 +31,7 @@ SPREADS = {
     "state_update": (0.93, 1.59),
     "conv": (0.76, 1.49),
     "conv_update": (0.72, 1.89),
+    "quantize": (0.73, 1.8),
     "pointwise": (0.74, 1.32),
     "host": (0.85, 1.2),  # a judgement: hosts and engine versions
 }
@@ -65,10 +68,10 @@ def _regime(op) -> str:
     if op.kind == "grouped_gemm" and min(op.dims.get("a_bytes", 2), op.dims.get("b_bytes", 2)) < 1.9:
         return "grouped_gemm, narrow operands"
     if op.kind == "attention":
-        few = few_queries(op.dims["q_len"], op.dims["kv_len"])
-        if few:
-            return "decode attention"
-        return "sparse attention" if "own_keys" in op.dims else "prefill attention"
+        narrow = ", narrow cache" if op.dims["kv_elem_bytes"] < 0.95 * op.dims["io_elem_bytes"] else ""
+        if few_queries(op.dims["q_len"], op.dims["kv_len"]):
+            return "decode attention" + narrow
+        return "sparse attention" if "own_keys" in op.dims else "prefill attention" + narrow
     return op.kind if op.kind in SPREADS else "pointwise"
 
 
