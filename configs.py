@@ -130,7 +130,7 @@ def decoder(c: Config, **changes) -> dict:
         "head_dim": head_dim,
         "intermediate": 0,
         "vocab": c.size("vocab_size"),
-        "max_positions": c.size("max_position_embeddings"),
+        "max_positions": c.size("max_position_embeddings", 2048),  # transformers' default for Llama
         "tied_embeddings": c.flag("tie_word_embeddings", c.family.startswith(("gemma", "cohere"))),
         "rotary_dim": 0 if turned == head_dim else max(2, turned - turned % 2),
     } | changes
@@ -677,6 +677,8 @@ def load_model(path: Path):
 
 
 def _read(file: Path) -> object:
+    if file.exists() and not file.is_file() and not file.is_char_device():
+        raise InputError(f"{shown(str(file))} is not a file")
     try:
         with file.open("rb") as stream:
             content = stream.read(MAX_FILE_BYTES + 1)

@@ -22,7 +22,7 @@ from intervals import phase_interval, spread
 from model import ELEM_BYTES, LLAMA3_8B, Model, forward
 from ops import Number, Op
 from precision import ACTIVATION_FORMATS, KV_FORMATS, WEIGHT_FORMATS, Precision, in_dtype, on_chip, precision
-from roofline import roofline_causes
+from roofline import roofline_causes, roofline_s
 from runtimes import RUNTIMES, Runtime
 from variants import prefill_passes, speculative_contexts
 
@@ -108,7 +108,7 @@ class Kernel:
 
     @property
     def bound(self) -> str:
-        """The group of causes with the largest share: "compute", "memory" or "latency"."""
+        """The group of causes with the largest share of a single case: "compute", "memory" or "latency"."""
         return max(BOUNDS, key=lambda bound: sum(self.causes.get(cause, 0.0) for cause in BOUNDS[bound]))
 
 
@@ -233,6 +233,10 @@ def resolve(case: Case) -> tuple[Case, Model, Chip]:
         case = replace(case, chunked_prefill=check_size("chunked-prefill", case.chunked_prefill))
     if case.speculative and any(np.ndim(size) for size in (case.batch, case.input_tokens, case.output_tokens)):
         raise InputError("speculative takes single sizes, not arrays")
+    if case.acceptance != Case.acceptance and not case.speculative:
+        raise InputError("--acceptance goes with --speculative K")
+    if case.imbalance and not getattr(model, "experts", 0):
+        raise InputError(f"{model.name} has no experts whose loads could have an imbalance")
     if case.draft is not None:
         if not case.speculative:
             raise InputError("--draft goes with --speculative K")
@@ -359,7 +363,15 @@ def timed_pass(case: Case, model, chip: Chip, batch: Number, q_len: Number, kv_l
     if case.chunked_prefill is not None:  # its floor was measured for a prompt, not for each chunk of one
         runtime = replace(runtime, prefill_floor_s=0.0)
     timed = cycle_pass(ops, chip, runtime, batch=batch, decode=decode, l2_persistent=case.l2_persistent)
-    return [(op, causes, spread(op, chip)) for op, causes in timed]
+    return [(op, causes, bounds(op, chip, sum(causes.values()))) for op, causes in timed]
+
+
+def bounds(op: Op, chip: Chip, launch_s: Number) -> tuple:
+    """(low, high): the ends of the 90 % interval over the estimate `launch_s`; never below the roofline."""
+    low, high = spread(op, chip)
+    if op.kind == "host":
+        return low, high
+    return np.maximum(low, roofline_s(op, chip) / launch_s), high
 
 
 def phase_kernel(op: Op, causes, bounds=(0, 0), over_steps: Callable = lambda x: x) -> Kernel:
@@ -382,13 +394,25 @@ def phase_kernel(op: Op, causes, bounds=(0, 0), over_steps: Callable = lambda x:
 
 
 def prefill_phase(case: Case, model: Model, chip: Chip) -> Phase:
-    """The passes over the prompts of all sequences; the last kernels yield their first tokens."""
+    """The passes over the prompts of all sequences; the last kernels yield their first tokens. A draft model, if any,
+    takes the prompts too.
+    """
     passes = prefill_passes(case.batch, case.input_tokens, case.prefix_tokens, case.chunked_prefill)
-    timed = []
-    for each in passes:
-        entries = timed_pass(case, model, chip, each.batch, each.q_len, each.kv_len, decode=False)
-        timed.append(tuple(phase_kernel(*entry, lambda x, times=each.times: x * times) for entry in entries))
-    return Phase(steps=sum(each.times for each in passes), kernels=sum_kernels(timed))
+
+    def kernels(model: Model) -> tuple[Kernel, ...]:
+        timed = []
+        for each in passes:
+            entries = timed_pass(case, model, chip, each.batch, each.q_len, each.kv_len, decode=False)
+            timed.append(tuple(phase_kernel(*entry, lambda x, times=each.times: x * times) for entry in entries))
+        return sum_kernels(timed)
+
+    drafted = drafts(kernels(case.draft), 1) if case.draft else ()
+    return Phase(steps=sum(each.times for each in passes), kernels=kernels(model) + drafted)
+
+
+def drafts(kernels: tuple[Kernel, ...], passes: int) -> tuple[Kernel, ...]:
+    """Kernels of a draft model that runs `passes` times in each pass of the model."""
+    return tuple(replace(kernel, name=f"draft {kernel.name}", count=passes * kernel.count) for kernel in kernels)
 
 
 def sum_kernels(passes: list[tuple[Kernel, ...]]) -> tuple[Kernel, ...]:
@@ -477,8 +501,7 @@ def speculative_phase(case: Case, model: Model, chip: Chip) -> Phase:
 
     kernels = phase(model, guesses + 1, 1)
     if case.draft:
-        drafted = phase(case.draft, 1, guesses)
-        kernels += tuple(replace(kernel, name=f"draft {kernel.name}") for kernel in drafted)
+        kernels += drafts(phase(case.draft, 1, guesses), guesses)
     return Phase(steps=int(contexts.size), kernels=kernels)
 
 
@@ -551,7 +574,9 @@ def memory(case: Case, model: Model, chip: Chip) -> Memory:
         activation_per_sequence = pass_activation_bytes(case, model, chip, 1, new, case.input_tokens, elem_bytes)
         activation_bytes, per_sequence = activation_per_sequence * case.batch, kv_per_sequence + activation_per_sequence
     else:  # a pass holds a chunk, however many sequences there are
-        passes = prefill_passes(case.batch, case.input_tokens, case.prefix_tokens, case.chunked_prefill)
+        # a full chunk, as engines reserve it, even where these sequences don't fill one
+        full = max(case.batch, case.chunked_prefill // (case.input_tokens - case.prefix_tokens))
+        passes = prefill_passes(full, case.input_tokens, case.prefix_tokens, case.chunked_prefill)
         largest = max(passes, key=lambda each: each.batch * each.q_len)
         sizes = (largest.batch, largest.q_len, passes[-1].kv_len)
         activation_bytes, per_sequence = pass_activation_bytes(case, model, chip, *sizes, elem_bytes), kv_per_sequence
@@ -576,7 +601,11 @@ def pass_activation_bytes(case: Case, model, chip: Chip, batch, q_len, kv_len, e
 
 
 def max_context(est: Estimate) -> int:
-    """Longest input + output that fits at the case's batch, by a longer prompt: 0 if none does. By halving."""
+    """Longest input + output that fits at the case's batch, by a longer prompt: 0 if none does. By halving. Raises
+    InputError for arrays.
+    """
+    if any(np.ndim(size) for size in (est.case.batch, est.case.input_tokens, est.case.output_tokens)):
+        raise InputError("the longest context is that of a single case, not of arrays")
     none = low = est.case.prefix_tokens
     high = MAX_SIZE
     while low < high:
@@ -691,7 +720,13 @@ def with_overrides(case: Case, assignments: list[str]) -> tuple[Case, dict[str, 
 def guarded(run: Callable[[list[str]], str], argv: list[str]) -> int:
     """Prints what `run` returns; the exit status. Bad input is one line on stderr and status 2."""
     try:
-        print(run(argv), flush=True)
+        text = run(argv)
+        try:
+            print(text, flush=True)
+        except OSError as error:
+            if isinstance(error, BrokenPipeError):
+                raise
+            raise InputError(f"can't write the output: {error.strerror}") from error
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -81,4 +81,5 @@ def phase_interval(kernels, phase: str) -> tuple:
     composition_low, composition_high = COMPOSITION[phase]
     down = (total_s * (1 - composition_low)) ** 2 + sum((time_s - low_s) ** 2 for time_s, low_s, _ in kernels)
     up = (total_s * (composition_high - 1)) ** 2 + sum((high_s - time_s) ** 2 for time_s, _, high_s in kernels)
-    return total_s - np.sqrt(down), total_s + np.sqrt(up)
+    lowest_s = sum(low_s for _, low_s, _ in kernels)  # all at their low ends, none of which is below its roofline
+    return np.maximum(total_s - np.sqrt(down), lowest_s), total_s + np.sqrt(up)

@@ -152,6 +152,9 @@ class Model:
             self._needs("sparse attention", "index_heads", "index_head_dim", "index_topk")
         if self.kv_lora_rank:
             self._needs("MLA", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim")
+            if self.qk_rope_head_dim % 2:
+                turned = self.qk_rope_head_dim
+                raise InputError(f"model.qk_rope_head_dim must be even, since RoPE turns pairs, not {turned}")
             if letters & set("SCAH"):
                 raise InputError("model.mixers: MLA (model.kv_lora_rank) goes with F, I, T and recurrent layers only")
         if letters & set("AH") and not self.o_groups:
@@ -163,6 +166,9 @@ class Model:
         if letters & set("MGK"):
             names = ("key_heads", "value_heads", "key_dim", "value_dim", "conv_width")
             self._needs("recurrent layers", *(f"linear_{name}" for name in names))
+            if self.linear_value_heads % self.linear_key_heads:
+                heads = f"model.linear_value_heads ({self.linear_value_heads})"
+                raise InputError(f"{heads} must be a multiple of model.linear_key_heads ({self.linear_key_heads})")
         elif not letters - {NONE} and not set(self.mlp_letters) - {NONE}:
             raise InputError("model.mixers and model.mlps leave the layers empty")
 

@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
-from inputs import InputError, pick
+from inputs import InputError, check_size, pick, shown
 from ops import Number
 
 
@@ -186,6 +186,8 @@ def from_checkpoint(config: dict, dtype: str = "bf16") -> Precision:
     ModelOpt's hf_quant_config.json. Parts whose linear layers it leaves out are `dtype`. Raises InputError for a method
     that isn't known here.
     """
+    if not isinstance(config, dict):
+        raise InputError(f"a quantization config is one object, not {shown(config)}")
     quantization = config.get("quantization")  # of hf_quant_config.json
     if not isinstance(quantization, dict):
         quantization = config.get("quantization_config", config)
@@ -255,7 +257,10 @@ def _names(pattern: str, probe: str) -> bool:
     """Does an entry of an ignore list ("re:...", a glob, a module or what is in front of it) name this layer?"""
     name = f"model.layers.0.{probe}"
     if pattern.startswith("re:"):
-        return re.match(pattern[3:], name) is not None
+        try:
+            return re.match(pattern[3:], name) is not None
+        except re.error as error:
+            raise InputError(f"quantization_config ignores {pattern[:60]!r}, which is no pattern: {error}") from error
     tail = re.sub(r"^.*layers\.[0*]\.?", "", pattern)
     return bool(tail) and (fnmatchcase(probe, tail) or fnmatchcase(name, pattern) or probe.startswith(tail + "."))
 
@@ -291,7 +296,7 @@ def _fp8(block, dtype: str, kv_cache=None) -> Precision:
     plain = precision(dtype, "fp8", "fp8", kv_cache)
     if not block:
         return plain
-    rows, columns = (int(size) for size in block)
+    rows, columns = (check_size("a side of weight_block_size", size) for size in block)
     weights = replace(plain.weights, group=columns, scale_bytes=4 / rows)
     return replace(plain, weights=weights, activations=replace(plain.activations, group=columns))
 

@@ -8,7 +8,9 @@ polynomial in them, is then known for all. Needs requirements-hf.txt; the only f
 import hashlib
 import importlib.util
 import json
+import logging
 import re
+import sys
 import warnings
 from collections import Counter
 from contextlib import contextmanager
@@ -162,15 +164,19 @@ def trace(config: dict) -> Trace:
     """
     key = hashlib.sha256(json.dumps([VERSION, config], sort_keys=True).encode()).hexdigest()[:20]
     path = CACHE / f"{key}.json"
-    if path.exists():
+    try:
         data = json.loads(path.read_text())
         kernels = {name: tuple(Kernel(**kernel) for kernel in data[name]) for name in ("prefill", "decode")}
         return Trace(**(data | kernels))
-    traced = _trace(config)
-    CACHE.mkdir(exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(asdict(traced)))
-    temporary.replace(path)
+    except (OSError, ValueError, TypeError, KeyError):
+        traced = _trace(config)  # not there, or damaged
+    try:
+        CACHE.mkdir(exist_ok=True)
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text(json.dumps(asdict(traced)))
+        temporary.replace(path)
+    except OSError as error:
+        print(f"note: the trace is not kept: {CACHE}: {error.strerror}", file=sys.stderr)
     return traced
 
 
@@ -189,6 +195,7 @@ def built(config: dict):
     except ImportError as error:
         raise InputError(f"{error.name} is missing: pip install -r requirements-hf.txt") from error
     transformers.logging.set_verbosity_error()
+    logging.getLogger("torch").setLevel(logging.CRITICAL)  # what fails is an InputError here
     warnings.filterwarnings("ignore", module="torch|transformers")
     settings = {key: value for key, value in config.items() if key not in ("auto_map", "quantization_config")}
     settings["model_type"] = SAME_CODE.get(settings["model_type"], settings["model_type"])

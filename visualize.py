@@ -6,7 +6,11 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib
+try:
+    import matplotlib
+except ImportError:
+    print("error: matplotlib is missing: pip install -r requirements.txt", file=sys.stderr)
+    raise SystemExit(2) from None
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -104,8 +108,9 @@ def draw(est: Estimate) -> plt.Figure:
     axes.set_xlabel("arithmetic intensity (FLOP per byte of DRAM traffic)")
     axes.set_ylabel(f"performance (FLOP/s), by method {case.method}")
     axes.grid(which="major", color="#E4E4E4", lw=0.6)
+    formats = est.precision.name if est.precision else case.dtype
     axes.set_title(
-        f"{finding(est)}\n{est.model.title}, {case.dtype}, batch {case.batch}, "
+        f"{finding(est)}\n{est.model.title}, {formats}, batch {case.batch}, "
         f"{case.input_tokens:,} tokens in, {case.output_tokens:,} out, {chip.title}",
         loc="left",
         fontsize=12,

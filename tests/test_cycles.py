@@ -282,6 +282,23 @@ def test_measured_end_to_end_rows_with_defaults(tmp_path):
     assert result["rows"][0]["estimated"] == pytest.approx(estimate(Case(hardware="a100-80gb-sxm")).tpot_s)
 
 
+def test_kernels_of_all_kinds_share_a_file(tmp_path):
+    path = tmp_path / "mine.csv"
+    path.write_text(
+        "hardware,kind,tokens,hidden,intermediate,heads,kv_heads,head_dim,measured_us\n"
+        "a100-80gb-sxm,norm,512,4096,,,,,20\n"
+        "a100-80gb-sxm,swiglu,512,,14336,,,,40\n"
+        "a100-80gb-sxm,swiglu,512,14336,,,,,40\n"
+        "a100-80gb-sxm,rope,512,,,32,8,128,20\n"
+        "a100-80gb-sxm,rope,512,5120,,,,,20\n"
+        "a100-80gb-sxm,rope,512,,,32,,,20\n"
+    )
+    result = json.loads(validate.run(["--measured", str(path), "--json"]))
+    assert result["skipped"] == 1
+    _, swiglu, same_swiglu, rope, same_rope = (row["estimated"] for row in result["rows"])
+    assert (swiglu, rope) == (same_swiglu, same_rope)
+
+
 def test_measured_rows_in_narrow_formats(tmp_path):
     path = tmp_path / "mine.csv"
     path.write_text(

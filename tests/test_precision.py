@@ -382,7 +382,17 @@ def test_hf_quant_config_beside_the_config(tmp_path):
     assert est.tpot_s == flags.tpot_s and est.memory.total_bytes == flags.memory.total_bytes
 
 
-@pytest.mark.parametrize("own", [3, {"quant_method": ["fp8"]}, {"quant_method": "fp8", "weight_block_size": "x"}, {}])
+@pytest.mark.parametrize(
+    "own",
+    [
+        3,
+        {},
+        {"quant_method": ["fp8"]},
+        {"quant_method": "fp8", "weight_block_size": "x"},
+        {"quant_method": "fp8", "weight_block_size": [0, 0]},
+        {"quant_method": "fp8", "modules_to_not_convert": ["re:("]},
+    ],
+)
 def test_senseless_quantization_configs_are_refused(tmp_path, capsys, own):
     config = json.loads((CATALOGUE / "llama3-8b.json").read_text()) | {"quantization_config": own}
     (tmp_path / "config.json").write_text(json.dumps(config))

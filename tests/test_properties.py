@@ -127,3 +127,17 @@ flag_values = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), m
 @settings(max_examples=200, deadline=None)
 def test_any_text_after_a_flag_exits_0_or_2(flag, text):
     assert guarded(run, [f"{flag}={text}"]) in (0, 2)
+
+
+@given(
+    st.sampled_from(["llama3-8b", "mixtral-8x7b", "kimi-k2", "gpt-oss-20b"]),
+    st.sampled_from(sorted(CHIPS)),
+    st.integers(1, 300),
+    st.integers(1, 9000),
+)
+@settings(max_examples=60)
+def test_the_interval_holds_the_estimate_and_starts_above_the_bound(model, hardware, batch, prompt):
+    case = Case(model=model, hardware=hardware, batch=batch, input_tokens=prompt, output_tokens=9)
+    est, bound = estimate(case), estimate(replace(case, method="roofline"))
+    for name, (low, high) in est.intervals.items():
+        assert getattr(bound, name) <= low * (1 + 1e-9) and low <= getattr(est, name) <= high

@@ -101,6 +101,16 @@ def test_attention_that_is_spelled_out_is_fused():
     assert "attention" in kinds and "softmax" not in kinds
 
 
+def test_a_damaged_trace_is_traced_again(tmp_path, monkeypatch, llama):
+    monkeypatch.setattr(traced, "CACHE", tmp_path)
+    monkeypatch.setattr(traced, "_trace", lambda config: llama)
+    assert traced.trace(LLAMA) == llama
+    (kept,) = tmp_path.glob("*.json")
+    for content in ("", "[]", '{"a": 1}'):
+        kept.write_text(content)
+        assert traced.trace(LLAMA) == llama
+
+
 def test_a_recurrent_model():
     config = {"model_type": "mamba2", "hidden_size": 128, "num_hidden_layers": 2, "vocab_size": 1000, "expand": 2}
     config |= {"num_heads": 8, "head_dim": 32, "state_size": 16, "n_groups": 1, "chunk_size": 64, "conv_kernel": 4}

@@ -127,6 +127,23 @@ def test_longest_context_of_what_does_not_fit_even_with_its_prefix():
     assert est.max_context >= estimate(Case()).max_context  # the same cache, fewer activations
 
 
+@pytest.mark.parametrize("chunk", [512, 8192, 99999])
+def test_the_largest_batch_with_chunks_is_one_that_fits(chunk):
+    largest = estimate(Case(batch=3, chunked_prefill=chunk)).memory.max_batch
+    for batch, fits in ((largest, True), (largest + 1, False)):
+        memory = estimate(Case(batch=batch, chunked_prefill=chunk)).memory
+        assert memory.fits is fits and memory.max_batch == largest
+
+
+def test_a_draft_model_takes_the_prompts_and_each_guess():
+    alone = estimate(Case(model="llama3.2-1b", method="roofline"))
+    case = Case(speculative=4, method="roofline")
+    drafted, free = estimate(replace(case, draft="llama3.2-1b")), estimate(case)
+    assert drafted.ttft_s == pytest.approx(free.ttft_s + alone.ttft_s)
+    counts = {kernel.name: kernel.count for kernel in drafted.decode.kernels}
+    assert (counts["qkv_proj"], counts["draft qkv_proj"], counts["draft lm_head"]) == (32, 4 * 16, 4)
+
+
 def test_chunks_that_run_other_kernels_than_the_first():
     # latent attention: the first 16 tokens expand their latents, later chunks absorb; their kernels are summed by name
     est = estimate(Case(model="kimi-k2", input_tokens=80, output_tokens=2, chunked_prefill=16, runtime="ideal"))

@@ -88,8 +88,10 @@ def kernel_row(row: dict) -> dict:
     kind = pick("kind", row.get("kind", ""), KERNEL_SIZES)
     narrow = NARROW_DTYPES if kind == "gemm" else {}
     dtype = pick("dtype", row.get("dtype") or "fp16", ("fp16", "bf16", *narrow))
-    dims = {name: size(row, name) for name in KERNEL_SIZES[kind]}
-    dims |= {name: size(row, name) for name in OPTIONAL_SIZES.get(kind, ()) if row.get(name)}
+    names, others = KERNEL_SIZES[kind], OPTIONAL_SIZES.get(kind, ())
+    if kind != "gemm" and not row.get("hidden") and any(row.get(name) for name in others):
+        names = ("tokens", *others)  # which then stand in for hidden
+    dims = {name: size(row, name) for name in (*names, *others) if name in names or row.get(name)}
     formats = on_chip(precision("bf16", *narrow[dtype]), chip)[0] if dtype in narrow else None
     number = {"dtype": "bf16" if formats else dtype, "elem_bytes": 2}
     kernels = []

@@ -18,7 +18,7 @@ def pointwise_op(kind: str, row: dict) -> ops.Op:
     heads, kv_heads and head_dim, for swiglu intermediate, where the row has them.
     """
     number = {"tokens": row["tokens"], "dtype": "fp16", "elem_bytes": 2}
-    hidden = row["hidden"]
+    hidden = row.get("hidden")
     if kind == "norm":
         return ops.rms_norm(kind, hidden=hidden, **number)
     if kind == "embedding":
@@ -54,7 +54,8 @@ def pointwise_rows() -> list[Rows]:
                 chip=CHIPS[hardware],
                 op=pointwise_op(kind, columns),
                 measured_s=columns["measured_us"] * 1e-6,
-                fitted=fitted,
+                fitted=fitted and hardware == POINTWISE_FIT["hardware"],
+                refitted=CHIPS[hardware].architecture == "hopper" and kind != "residual",  # one factor on all rates
             )
         )
     return found
