@@ -11,7 +11,8 @@ from hardware import CHIPS
 from ops import few_queries
 
 # Ratios measured / estimated, 5th and 95th percentile of residuals, read off rows that validate.py judges: A100 rows
-# of TensorRT-LLM and SGLang, H100 rows of all engines, validation/pointwise.csv. Its last line says what they cover.
+# of TensorRT-LLM and SGLang, H100 rows of all engines, validation/pointwise.csv, unless another set is named. Its last
+# table says what they cover.
 SPREADS = {
     "gemm": (0.83, 1.20),
     "gemm, m <= 16": (0.88, 1.26),
