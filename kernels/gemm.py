@@ -44,7 +44,7 @@ TILES = {
         (64, 64, 64, 8, 64, 64, 6, 1),
     ),
 }
-# CUTLASS's fp8 kernels for Ada come in lower tiles too (vLLM, sm89_fp8_config_M16 and _M32).
+# CUTLASS's fp8 kernels for Ada come in lower tiles too, chosen by m alone (vLLM, sm89_fp8_config_M16 and _M32).
 LOW_TILES = ((16, 64, 64, 5, 16, 64, 4, 1), (32, 64, 64, 5, 32, 64, 4, 1))
 # TensorRT-LLM's fpA_intB (CUTLASS, CtaShape{16,32,64,128}x128x64, a warp as high as its tile, so that a CTA widens each
 # weight once; 16x256x64 too) and Marlin: mma.sync kernels on every architecture.
@@ -103,7 +103,9 @@ def gemm(op, chip, fit, *, narrow=None, resident=0.0, weights_resident=0.0) -> d
     every = _parts(candidates, *(x[..., None] for x in (m, n, k, batch, resident)), *rates)
     if operand_bytes < 2:
         small = (candidates[0] < 128) | (candidates[1] < 128)
-        every["total"] = np.where(small & (m[..., None] > narrow.small_tiles_m), np.inf, every["total"])
+        too_small = small & (m[..., None] > narrow.small_tiles_m)
+        too_low = (candidates[0] < 64) & (m[..., None] > candidates[0])  # the low ones are for products that fit in one
+        every["total"] = np.where(too_small | too_low, np.inf, every["total"])
     best = np.argmin(every["total"], axis=-1)
     parts = _parts(candidates[:, best], m, n, k, batch, resident, *rates)
     ideal_s = m * n * k * batch / (chip.sm_count * fma_per_clock * chip.clock_hz)
