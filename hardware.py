@@ -84,7 +84,7 @@ class PointwiseFit:
 
 
 # Fitted: weight-only on half of the A100's int8_wo and int4_wo rows (TensorRT-LLM 1.0.0), fp8 on the H100's of
-# TensorRT-LLM 1.3.0; everywhere else as found there.
+# vLLM 0.24.0; everywhere else as found there.
 NARROW = NarrowFit(
     fp8_efficiency=0.7179,
     splits=1,
