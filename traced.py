@@ -103,11 +103,12 @@ def terms(batch: Number, length: Number, *, decode: bool) -> list[Number]:
 
 
 def forward(trace: Trace, *, batch: Number, q_len: Number, kv_len: Number, dtype: str = "bf16") -> list[Op]:
-    """As model.forward: the kernels of one pass. Raises InputError for a pass that was not traced (a cached prefix)."""
+    """As model.forward: the kernels of one pass. One new token: those of the traced step. More: those of the traced
+    prompt, at q_len tokens, with attention over kv_len, as if what is cached cost nothing else (which holds where the
+    cache has keys and values themselves).
+    """
     decode = np.ndim(q_len) == 0 and q_len == 1
-    if not decode and q_len is not kv_len and np.any(np.asarray(q_len) != kv_len):
-        raise InputError("a traced model knows whole prompts and single decode steps, not a cached prefix")
-    basis = terms(batch, kv_len, decode=decode)
+    basis = terms(batch, kv_len if decode else q_len, decode=decode)
     ops = []
     for kernel in trace.decode if decode else trace.prefill:
         if kernel.kind == "attention":
