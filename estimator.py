@@ -198,6 +198,11 @@ def named_model(model):
     return configs.find_model(model)
 
 
+def swept(case: Case) -> bool:
+    """Is any of its sizes an array?"""
+    return any(np.ndim(size) for size in (case.batch, case.input_tokens, case.output_tokens))
+
+
 def resolve(case: Case) -> tuple[Case, Model, Chip]:
     """The case with its sizes checked, and the records that its names stand for. Raises InputError."""
     model = named_model(case.model)
@@ -231,12 +236,12 @@ def resolve(case: Case) -> tuple[Case, Model, Chip]:
         raise InputError(f"l2-persistent must be true or false, not {shown(case.l2_persistent)}")
     if case.chunked_prefill is not None:
         case = replace(case, chunked_prefill=check_size("chunked-prefill", case.chunked_prefill))
-    if case.speculative and any(np.ndim(size) for size in (case.batch, case.input_tokens, case.output_tokens)):
+    if case.speculative and swept(case):
         raise InputError("speculative takes single sizes, not arrays")
     if case.acceptance != Case.acceptance and not case.speculative:
         raise InputError("--acceptance goes with --speculative K")
     if case.imbalance and not getattr(model, "experts", 0):
-        raise InputError(f"{model.name} has no experts whose loads could have an imbalance")
+        raise InputError(f"{model.name} has no experts whose loads could have an imbalance (a trace's are all alike)")
     if case.draft is not None:
         if not case.speculative:
             raise InputError("--draft goes with --speculative K")
@@ -244,17 +249,22 @@ def resolve(case: Case) -> tuple[Case, Model, Chip]:
     return case, model, chip
 
 
+def draft_case(case: Case) -> Case:
+    """The case of its draft model: the formats that it names are about its model, not about this one."""
+    return replace(case, model=case.draft, draft=None, weights=None, activations=None, kv_cache=None)
+
+
 def case_precision(case: Case, model: Model, chip: Chip) -> tuple[Precision | None, str]:
     """What the formats of `model` run as on `chip`, with a note where that differs; None where all are `dtype`. The
-    formats are those of the case, which are about its model and not about a draft; where it names none, the
-    checkpoint's.
+    formats are those that the case names; where it names none, the checkpoint's.
     """
-    draft = model is case.draft
-    weights, activations, kv_cache = (None,) * 3 if draft else (case.weights, case.activations, case.kv_cache)
+    weights, activations, kv_cache = named = (case.weights, case.activations, case.kv_cache)
     own = model.quantization
     if own is not None and not isinstance(model, Model):
         return None, f"{model.name} is traced, in 16 bits: its checkpoint's formats ({own.name}) aren't applied"
-    wanted = precision(case.dtype, weights, activations, kv_cache)
+    if own is None and all(form in (None, case.dtype) for form in named):
+        return None, ""
+    wanted = precision(case.dtype, *named)
     if own is not None and weights is None and activations is None:
         wanted = replace(in_dtype(own, case.dtype), **({"kv_cache": wanted.kv_cache} if kv_cache else {}))
     if wanted == precision(case.dtype):
@@ -305,7 +315,7 @@ def batch_latency_s(case: Case, model: Model, chip: Chip, used: Memory, latency_
     """
     if np.all(np.asarray(used.concurrent) >= case.batch) or case.method == "seed":
         return latency_s
-    if any(np.ndim(size) for size in (case.batch, case.input_tokens, case.output_tokens)) or not used.concurrent:
+    if swept(case) or not used.concurrent:
         return np.where(np.asarray(used.concurrent) >= case.batch, latency_s, np.nan)[()]
     whole, rest = divmod(case.batch, int(used.concurrent))
     waves = [(size, times) for size, times in ((int(used.concurrent), whole), (rest, 1)) if size and times]
@@ -399,15 +409,15 @@ def prefill_phase(case: Case, model: Model, chip: Chip) -> Phase:
     """
     passes = prefill_passes(case.batch, case.input_tokens, case.prefix_tokens, case.chunked_prefill)
 
-    def kernels(model: Model) -> tuple[Kernel, ...]:
+    def kernels(case: Case, model: Model) -> tuple[Kernel, ...]:
         timed = []
         for each in passes:
             entries = timed_pass(case, model, chip, each.batch, each.q_len, each.kv_len, decode=False)
             timed.append(tuple(phase_kernel(*entry, lambda x, times=each.times: x * times) for entry in entries))
         return sum_kernels(timed)
 
-    drafted = drafts(kernels(case.draft), 1) if case.draft else ()
-    return Phase(steps=sum(each.times for each in passes), kernels=kernels(model) + drafted)
+    drafted = drafts(kernels(draft_case(case), case.draft), 1) if case.draft else ()
+    return Phase(steps=sum(each.times for each in passes), kernels=kernels(case, model) + drafted)
 
 
 def drafts(kernels: tuple[Kernel, ...], passes: int) -> tuple[Kernel, ...]:
@@ -492,16 +502,16 @@ def speculative_phase(case: Case, model: Model, chip: Chip) -> Phase:
     guesses, batch = case.speculative, case.batch * case.samples
     contexts = speculative_contexts(case.input_tokens, case.output_tokens, guesses, case.acceptance)
 
-    def phase(model: Model, q_len: int, times: int) -> tuple[Kernel, ...]:
+    def phase(case: Case, model: Model, q_len: int, times: int) -> tuple[Kernel, ...]:
         def over_steps(x):
             return times * (np.sum(x) if np.ndim(x) else x * contexts.size)
 
         entries = timed_pass(case, model, chip, batch, q_len, contexts, decode=True)
         return tuple(phase_kernel(*entry, over_steps) for entry in entries)
 
-    kernels = phase(model, guesses + 1, 1)
+    kernels = phase(case, model, guesses + 1, 1)
     if case.draft:
-        kernels += drafts(phase(case.draft, 1, guesses), guesses)
+        kernels += drafts(phase(draft_case(case), case.draft, 1, guesses), guesses)
     return Phase(steps=int(contexts.size), kernels=kernels)
 
 
@@ -519,7 +529,7 @@ def seed_phases(case: Case, model: Model) -> tuple[Phase, Phase]:
     import seed  # only needed here
 
     prompt, steps = case.input_tokens, case.output_tokens
-    if any(np.ndim(size) for size in (case.batch, prompt, steps)):
+    if swept(case):
         raise InputError("method seed takes single sizes, not arrays")
     if case.attention != "flash":
         raise InputError("method seed knows flash attention only")
@@ -562,7 +572,9 @@ def memory(case: Case, model: Model, chip: Chip) -> Memory:
     the largest inputs and outputs of any one prefill kernel. The last two grow linearly with batch, so the largest
     batch that fits is a division. A draft model's weights and KV cache count too; samples share their prompt's cache.
     """
-    models = [(each, case_precision(case, each, chip)[0]) for each in ((model, case.draft) if case.draft else (model,))]
+    models = [(model, case_precision(case, model, chip)[0])]
+    if case.draft:
+        models.append((case.draft, case_precision(draft_case(case), case.draft, chip)[0]))
     weights_bytes = sum(each.weight_bytes(case.dtype, formats) for each, formats in models)
     tokens = case.input_tokens + case.samples * case.output_tokens
     kv_per_sequence = sum(each.kv_cache_bytes(case.dtype, tokens, formats) for each, formats in models)
@@ -604,7 +616,7 @@ def max_context(est: Estimate) -> int:
     """Longest input + output that fits at the case's batch, by a longer prompt: 0 if none does. By halving. Raises
     InputError for arrays.
     """
-    if any(np.ndim(size) for size in (est.case.batch, est.case.input_tokens, est.case.output_tokens)):
+    if swept(est.case):
         raise InputError("the longest context is that of a single case, not of arrays")
     none = low = est.case.prefix_tokens
     high = MAX_SIZE

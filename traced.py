@@ -23,7 +23,7 @@ from inputs import InputError
 from ops import Number, Op, attention, distinct_experts, kv_write, smaller
 
 CACHE = Path(__file__).resolve().parent / ".traces"
-VERSION = 3  # of what is cached; raise it when the recorder changes
+VERSION = 4  # of what is cached; raise it when the recorder changes
 # (batch, prompt) and (batch, context); with a batch of 1, copies that are otherwise kernels are views.
 PREFILL_POINTS = ((2, 512), (3, 512), (2, 1024), (2, 1536))
 DECODE_POINTS = ((2, 512), (3, 512), (2, 1024))
@@ -52,7 +52,21 @@ class Trace:
     max_positions: int
     prefill: tuple[Kernel, ...]
     decode: tuple[Kernel, ...]
-    kv_bytes_per_token: int
+
+    def kv_cache_bytes(self, tokens: Number) -> Number:
+        """The caches of one sequence of `tokens` at 2 bytes an element; a sliding layer's holds its window at most."""
+        total = 0
+        for kernel in self.decode:
+            if kernel.kind == "attention":
+                size = {name: int(values[0]) for name, values in kernel.numbers.items() if name not in COUNTS}
+                held = smaller(tokens, size["window"]) if size["window"] else tokens
+                total = total + 2 * kernel.count * size["kv_heads"] * (size["head_dim"] + size["v_head_dim"]) * held
+        return total
+
+    @property
+    def kv_bytes_per_token(self) -> int:
+        """K and V of one token over all layers."""
+        return self.kv_cache_bytes(1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,23 +91,13 @@ class TracedModel:
     def max_positions(self) -> int:
         return self.trace.max_positions
 
-    def kv_bytes_per_token(self, dtype: str) -> int:
-        """K and V of one token over all layers, 2 bytes an element in either dtype."""
-        return self.kv_cache_bytes(dtype, 1)
-
     def weight_bytes(self, dtype: str, precision=None) -> int:
         """All parameters, 2 bytes each in either dtype; other formats are not known to a trace."""
         return 2 * self.parameters
 
     def kv_cache_bytes(self, dtype: str, tokens: Number, precision=None) -> Number:
-        """The caches of one sequence of `tokens`; a sliding layer's holds its window at most."""
-        total = 0
-        for kernel in self.trace.decode:
-            if kernel.kind == "attention":
-                size = {name: int(values[0]) for name, values in kernel.numbers.items() if name not in COUNTS}
-                held = smaller(tokens, size["window"]) if size["window"] else tokens
-                total = total + 2 * kernel.count * size["kv_heads"] * (size["head_dim"] + size["v_head_dim"]) * held
-        return total
+        """The caches of one sequence of `tokens`, 2 bytes an element in either dtype."""
+        return self.trace.kv_cache_bytes(tokens)
 
 
 def terms(batch: Number, length: Number, *, decode: bool) -> list[Number]:
@@ -184,6 +188,11 @@ def trace(config: dict) -> Trace:
 SAME_CODE = {"kimi_k2": "deepseek_v3"}  # "architectures" of Kimi-K2's config.json: DeepseekV3ForCausalLM
 
 
+def one_line(error: Exception) -> str:
+    """The start of what other people's code says of an error."""
+    return " ".join(str(error).split())[:200]
+
+
 @contextmanager
 def built(config: dict):
     """The model of a config.json on tensors without data, under FakeTensorMode for as long as the context lasts. Raises
@@ -203,15 +212,15 @@ def built(config: dict):
     try:
         hf_config = transformers.AutoConfig.for_model(**settings)
     except Exception as error:  # whatever its validators raise, it is about the user's file
-        message = " ".join(str(error).split())[:200]
-        raise InputError(f"transformers {transformers.__version__} can't read this config: {message}") from error
+        raise InputError(
+            f"transformers {transformers.__version__} can't read this config: {one_line(error)}"
+        ) from error
     with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
         torch.set_default_dtype(torch.bfloat16)
         try:
             model = _build(transformers, hf_config)
         except Exception as error:  # as above: the modelling code met a config that it was not made for
-            message = " ".join(str(error).split())[:200]
-            raise InputError(f"transformers can't build {config.get('model_type')}: {message}") from error
+            raise InputError(f"transformers can't build {config.get('model_type')}: {one_line(error)}") from error
         finally:
             torch.set_default_dtype(torch.float32)
         model.eval()
@@ -239,16 +248,14 @@ def _trace(config: dict) -> Trace:
         except InputError:
             raise
         except Exception as error:  # as in `built`
-            message = " ".join(str(error).split())[:200]
-            raise InputError(f"the code of {config.get('model_type')} in transformers can't run: {message}") from error
+            raise InputError(
+                f"the code of {config.get('model_type')} in transformers can't run: {one_line(error)}"
+            ) from error
     kernels = {
         "prefill": _fit(prefill, [terms(*point, decode=False) for point in PREFILL_POINTS]),
         "decode": _fit(decode, [terms(*point, decode=True) for point in DECODE_POINTS]),
     }
-    caches = [k for k in kernels["decode"] if k.kind == "attention"]
-    widths = [k.numbers["kv_heads"][0] * (k.numbers["head_dim"][0] + k.numbers["v_head_dim"][0]) for k in caches]
-    per_token = sum(2 * k.count * width for k, width in zip(caches, widths, strict=True))
-    return Trace(parameters=total, kv_bytes_per_token=round(per_token), **sizes, **kernels)
+    return Trace(parameters=total, **sizes, **kernels)
 
 
 def _build(transformers, hf_config):

@@ -30,9 +30,7 @@ def prefill_attention(op, chip, fit) -> dict[str, np.ndarray]:
     keys, sparse = _block_keys(kv_width / 2, fit), op.dims.get("own_keys", False)
     window = op.dims.get("window")  # the most keys that a query sees
     window = None if window is None else np.asarray(window, dtype=float)[..., None]
-    if (
-        sparse
-    ):  # a tile has one query, whose keys are a list as long for all: indices beyond the context are skipped late
+    if sparse:  # a tile has one query, whose list of keys is as long for all: indices beyond the context skip late
         tile_m, splits = SPARSE_ROWS.get(chip.architecture, SPARSE_ROWS_ELSEWHERE), SPLITS[:1]
         group, tiles, longest = np.minimum(h / k, tile_m), q, np.ceil(window / keys)
         blocks = q * longest

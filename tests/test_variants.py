@@ -150,3 +150,11 @@ def test_chunks_that_run_other_kernels_than_the_first():
     names = [kernel.name for kernel in est.prefill.kernels]
     assert len(set(names)) == len(names) and {"kv_b_proj", "q_absorb"} <= set(names)
     assert sum(est.prefill.causes().values()) == pytest.approx(est.ttft_s)
+
+
+def test_a_model_that_drafts_for_itself_keeps_its_formats():
+    est = estimate(Case(weights="int4", speculative=2, draft="llama3-8b"))
+    assert est.precision.name == "w4a16"
+    # the model in int4, its draft in 16 bits
+    alone = estimate(Case(weights="int4")).memory.weights_bytes
+    assert est.memory.weights_bytes == alone + 2 * est.model.parameters

@@ -262,6 +262,7 @@ def attention_rows(data: DataSet, folder: Path, phase: str, cache: str = "bfloat
     )
 
 
+@cache
 def mixture_formats(data: MixtureSet, folder: Path) -> set[str]:
     """The moe_dtype that a set has rows of."""
     import pandas
