@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from invariants import SLACK, better_fields, check_better_chip, check_causes_and_roofline
 
 import ops
 import validate
-from cycles import BOUNDS, CAUSES, KERNELS, cycle_causes, cycle_s
+from cycles import BOUNDS, CAUSES, KERNELS, cycle_s
 from estimator import Case, estimate, run
 from hardware import A100_80GB_PCIE, A100_80GB_SXM, ARCHITECTURES, CHIPS
 from intervals import VALIDATED, spread
-from roofline import roofline_s
 from runtimes import RUNTIMES
 from validation.fits import ATTENTION_NAMES, fit_table
 from validation.measured import read_measured
@@ -51,25 +51,19 @@ any_op = st.one_of(
     st.builds(lambda t: ops.sample("x", sequences=t, vocab=128256, **NUMBER), st.integers(1, 512)),
 )
 chips = st.sampled_from(list(CHIPS.values()))
-SLACK = 1 + 1e-9
 
 
 @given(any_op, chips)
 @settings(max_examples=400)
 def test_never_below_the_roofline_and_causes_add_up(op, chip):
-    causes = cycle_causes(op, chip)
-    assert set(causes) <= set(CAUSES)
-    assert all(seconds >= -1e-15 for seconds in causes.values())
-    assert float(cycle_s(op, chip)) * SLACK >= float(roofline_s(op, chip))
+    check_causes_and_roofline(op, chip)
 
 
-@given(any_op, chips, st.sampled_from(["dram_bytes_per_s", "clock_hz", "sm_count", "l2_bytes_per_clock"]), st.data())
+@given(any_op, chips, better_fields, st.data())
 @settings(max_examples=600)
 def test_a_better_chip_is_never_slower(op, chip, field, data):
     factor = data.draw(st.floats(1.001, 4))
-    value = getattr(chip, field) * factor
-    better = replace(chip, **{field: int(value) + 1 if field == "sm_count" else value})
-    assert float(cycle_s(op, better)) <= float(cycle_s(op, chip)) * SLACK
+    check_better_chip(op, chip, field, factor)
 
 
 @given(chips, st.integers(1, 8000), st.integers(1, 500), widths, widths)

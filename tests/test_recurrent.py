@@ -1,21 +1,20 @@
 """Linear attention: sizes by hand, what must always hold, and accuracy guards."""
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from invariants import SLACK, better_fields, check_better_chip, check_causes_and_roofline
 
 import ops
-from cycles import CAUSES, cycle_causes, cycle_s
+from cycles import cycle_causes, cycle_s
 from hardware import A100_80GB_SXM, ARCHITECTURES, CHIPS, H100_SXM
-from roofline import roofline_s
 from validation.package import data_folder, recurrent_rows
 from validation.sets import PACKAGE, RECURRENT_SETS
 
 NUMBER = {"dtype": "bf16", "elem_bytes": 2}
-SLACK = 1 + 1e-9
 
 
 def recurrence(batch, q_len, key_heads, group, dim, rule, chunk=64):
@@ -78,21 +77,13 @@ def test_kernels_before_hopper_pass_more_through_dram():
 @given(kernels, chips)
 @settings(max_examples=300)
 def test_never_below_the_roofline_and_causes_add_up(op, chip):
-    causes = cycle_causes(op, chip)
-    assert set(causes) <= set(CAUSES)
-    assert all(seconds >= -1e-15 for seconds in causes.values())
-    assert float(cycle_s(op, chip)) * SLACK >= float(roofline_s(op, chip))
-
-
-better_fields = st.sampled_from(["dram_bytes_per_s", "clock_hz", "sm_count", "l2_bytes_per_clock"])
+    check_causes_and_roofline(op, chip)
 
 
 @given(kernels, chips, better_fields, st.floats(1.001, 4))
 @settings(max_examples=300)
 def test_a_better_chip_is_never_slower(op, chip, field, factor):
-    value = getattr(chip, field) * factor
-    better = replace(chip, **{field: int(value) + 1 if field == "sm_count" else value})
-    assert float(cycle_s(op, better)) <= float(cycle_s(op, chip)) * SLACK
+    check_better_chip(op, chip, field, factor)
 
 
 rules = st.sampled_from(["mamba", "delta", "kda"])
