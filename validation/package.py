@@ -98,11 +98,21 @@ def kernel_sets(folder: Path) -> Iterator[Rows]:
                 yield rows
 
 
+def label(data) -> str:
+    """What the tables call a set."""
+    return f"{data.hardware} {data.engine} {data.version}"
+
+
+def perf_path(data, folder: Path, kind: str, name: str) -> Path:
+    """The file of a set's measurements of this kind."""
+    return folder / data.folder / kind / data.engine / data.version / f"{name}_perf.parquet"
+
+
 def gemm_rows(data: DataSet, folder: Path) -> Rows:
     """bf16 products; repeated shapes reduced to their median."""
     import pandas
 
-    path = folder / data.folder / "gemm" / data.engine / data.version / "gemm_perf.parquet"
+    path = perf_path(data, folder, "gemm", "gemm")
     table = pandas.read_parquet(path, columns=["gemm_dtype", "m", "n", "k", "latency"])
     table = table[table.gemm_dtype == "bfloat16"].groupby(["m", "n", "k"], as_index=False).latency.median()
     m, n, k = (table[name].to_numpy(dtype=float) for name in "mnk")
@@ -113,7 +123,7 @@ def gemm_rows(data: DataSet, folder: Path) -> Rows:
         copies = np.clip(np.ceil(chip.l2_bytes / op.weight_bytes), 1, 5)
     cycle_bytes = copies * op.weight_bytes + data.x_copies * op.in_bytes + op.out_bytes
     return Rows(
-        label=f"{data.hardware} {data.engine} {data.version}",
+        label=label(data),
         kind="gemm",
         chip=chip,
         op=op,
@@ -129,7 +139,7 @@ def narrow_rows(name: str, data: DataSet, folder: Path) -> Rows:
     import pandas
 
     stored, _, formats, _ = next(entry for entry in NARROW_SETS if entry[1] == name)
-    path = folder / data.folder / "gemm" / data.engine / data.version / "gemm_perf.parquet"
+    path = perf_path(data, folder, "gemm", "gemm")
     table = pandas.read_parquet(path, columns=["gemm_dtype", "m", "n", "k", "latency"])
     table = table[table.gemm_dtype == stored].groupby(["m", "n", "k"], as_index=False).latency.median()
     m, n, k = (table[size].to_numpy(dtype=float) for size in "mnk")
@@ -153,7 +163,7 @@ def narrow_rows(name: str, data: DataSet, folder: Path) -> Rows:
         elif name == "fp8_block":  # DeepGEMM
             narrow = {"small_tiles_m": np.inf}
     return Rows(
-        label=f"{data.hardware} {data.engine} {data.version}",
+        label=label(data),
         kind=f"gemm {name}",
         chip=chip,
         op=op,
@@ -173,7 +183,7 @@ def quantize_s(name: str, data: DataSet, folder: Path, m, k, wanted) -> np.ndarr
 
         total = 0.0
         for part in ("scale_matrix", "computescale"):
-            path = folder / data.folder / "quantize" / data.engine / data.version / f"{part}_perf.parquet"
+            path = perf_path(data, folder, "quantize", part)
             table = pandas.read_parquet(path).groupby(["m", "k"]).latency.median() * 1e-3
             total = total + table.reindex(pandas.MultiIndex.from_arrays([m, k])).to_numpy()
         return total
@@ -189,8 +199,8 @@ def quantize_rows(data: DataSet, folder: Path) -> Rows:
     """vLLM's kernel that narrows x to fp8 with a scale per token: in the package as static plus what dynamic adds."""
     import pandas
 
-    path = folder / data.folder / "quantize" / data.engine / data.version
-    parts = [pandas.read_parquet(path / f"{part}_perf.parquet") for part in ("scale_matrix", "computescale")]
+    names = ("scale_matrix", "computescale")
+    parts = [pandas.read_parquet(perf_path(data, folder, "quantize", name)) for name in names]
     static, dynamic = (table.groupby(["m", "k"]).latency.median() for table in parts)
     total = (static + dynamic).dropna().reset_index()
     m, k = (total[size].to_numpy(dtype=float) for size in "mk")
@@ -199,7 +209,7 @@ def quantize_rows(data: DataSet, folder: Path) -> Rows:
     measured_s = total.latency.to_numpy() * 1e-3
     keep = measured_s >= roofline_s(op, chip)  # the others found x in the L2
     return Rows(
-        label=f"{data.hardware} {data.engine} {data.version}",
+        label=label(data),
         kind="quantize",
         chip=chip,
         op=select(op, keep),
@@ -216,7 +226,7 @@ def attention_rows(data: DataSet, folder: Path, phase: str, cache: str = "bfloat
     import pandas
 
     name = {"prefill": "context", "decode": "generation"}[phase]
-    path = folder / data.folder / "attention" / data.engine / data.version / f"{name}_attention_perf.parquet"
+    path = perf_path(data, folder, "attention", f"{name}_attention")
     table = pandas.read_parquet(path)
     if "window_size" not in table:
         table["window_size"] = 0
@@ -248,7 +258,7 @@ def attention_rows(data: DataSet, folder: Path, phase: str, cache: str = "bfloat
         query = {"tokens": batch * q_len, "width": heads * head_dim, "form": KV_FORMATS["fp8"], **number}
         extra_s = cycle_s(ops.quantize("query", **query), chip)
     return Rows(
-        label=f"{data.hardware} {data.engine} {data.version}",
+        label=label(data),
         kind=f"{phase} attention" + (", fp8 cache" if cache == "fp8" else ""),
         chip=chip,
         op=select(op, keep),
@@ -267,7 +277,7 @@ def mixture_formats(data: MixtureSet, folder: Path) -> set[str]:
     """The moe_dtype that a set has rows of."""
     import pandas
 
-    path = folder / data.folder / "moe" / data.engine / data.version / "moe_perf.parquet"
+    path = perf_path(data, folder, "moe", "moe")
     return set(pandas.read_parquet(path, columns=["moe_dtype"]).moe_dtype)
 
 
@@ -278,7 +288,7 @@ def mixture_rows(data: MixtureSet, folder: Path, stored: str = "bfloat16") -> Ro
     """
     import pandas
 
-    path = folder / data.folder / "moe" / data.engine / data.version / "moe_perf.parquet"
+    path = perf_path(data, folder, "moe", "moe")
     table = pandas.read_parquet(path)
     table = table[table.moe_dtype == stored]
     table = table[~table.kernel_source.str.contains("nongated|sglang_flashinfer")]
@@ -342,7 +352,7 @@ def mixture_rows(data: MixtureSet, folder: Path, stored: str = "bfloat16") -> Ro
     )
     tuned = [data.tuned is None or shape in data.tuned for shape in zip(local, width, strict=True)]
     rows = Rows(
-        label=f"{data.hardware} {data.engine} {data.version}",
+        label=label(data),
         kind="moe layer" if formats is None else f"moe layer {stored}",
         chip=chip,
         op=total,
@@ -380,7 +390,7 @@ def latent_rows(data: DataSet, folder: Path, phase: str) -> Rows:
 
     prefill = phase == "prefill"
     name = "context" if prefill else "generation"
-    table = pandas.read_parquet(folder / data.folder / "mla" / data.engine / data.version / f"{name}_mla_perf.parquet")
+    table = pandas.read_parquet(perf_path(data, folder, "mla", f"{name}_mla"))
     plain = (table.mla_dtype == "bfloat16") & (table.kv_cache_dtype == "bfloat16")
     if prefill:
         plain &= table.isl > 1
@@ -404,7 +414,7 @@ def latent_rows(data: DataSet, folder: Path, phase: str) -> Rows:
         if chip.architecture == "ampere":  # one CTA walks all keys of up to 64 heads
             attention = attention | {"split_decode": False}
     rows = Rows(
-        label=f"{data.hardware} {data.engine} {data.version}",
+        label=label(data),
         kind=f"mla {phase}",
         chip=chip,
         op=op,
@@ -434,7 +444,7 @@ def recurrent_table(data: RecurrentSet, folder: Path, part: str):
     import pandas
 
     kind = "linear_attention" if data.model == "gdn" else data.model
-    path = folder / data.folder / kind / data.engine / data.version / f"{data.model}_perf.parquet"
+    path = perf_path(data, folder, kind, data.model)
     table = pandas.read_parquet(path)
     table = table[table.kernel_source.str.contains(RECURRENT_PARTS[part]) & (table.phase != "verify")]
     return table.groupby(["batch_size", "seq_len", "num_k_heads", "num_v_heads"]).latency.median()
@@ -472,7 +482,7 @@ def recurrent_rows(data: RecurrentSet, folder: Path, part: str) -> Rows:
         "over 1.25 times the H100's time, which has less bandwidth": np.asarray(slower),
     }
     rows = Rows(
-        label=f"{data.hardware} {data.engine} {data.version}",
+        label=label(data),
         kind=f"{data.model} {part}",
         chip=chip,
         op=op,
@@ -544,7 +554,7 @@ def absorbed_rows(data: DataSet, folder: Path, part: str) -> Rows | None:
     """
     import pandas
 
-    path = folder / data.folder / "mla_bmm" / data.engine / data.version / "mla_bmm_perf.parquet"
+    path = perf_path(data, folder, "mla_bmm", "mla_bmm")
     if not path.exists():
         return None
     table = pandas.read_parquet(path)
@@ -554,7 +564,7 @@ def absorbed_rows(data: DataSet, folder: Path, part: str) -> Rows | None:
     d_in, d_out = (128, 512) if part == "mla_gen_pre" else (512, 128)
     op = ops.batched_linear(part, tokens=tokens, parts=heads, d_in=d_in, d_out=d_out, dtype="bf16", elem_bytes=2)
     return Rows(
-        label=f"{data.hardware} {data.engine} {data.version}",
+        label=label(data),
         kind={"mla_gen_pre": "gemm a head, k = 128", "mla_gen_post": "gemm a head, k = 512"}[part],
         chip=CHIPS[data.hardware],
         op=op,
@@ -569,7 +579,7 @@ def stream_rows(data: DataSet, folder: Path) -> Rows | None:
     """
     import pandas
 
-    path = folder / data.folder / "mhc" / data.engine / data.version / "mhc_module_perf.parquet"
+    path = perf_path(data, folder, "mhc", "mhc_module")
     if not path.exists():
         return None
     table = pandas.read_parquet(path)
@@ -585,7 +595,7 @@ def stream_rows(data: DataSet, folder: Path) -> Rows | None:
     maps = ops.linear("maps", tokens=tokens, d_in=4 * hidden, d_out=24, **number)
     mix = ops.residual_add("mix", tokens=tokens, hidden=4 * hidden, **number)
     return Rows(
-        label=f"{data.hardware} {data.engine} {data.version}",
+        label=label(data),
         kind="residual streams",
         chip=CHIPS[data.hardware],
         op=replace(mix, flops=maps.flops, weight_bytes=maps.weight_bytes, unit="tensor", dtype="bf16"),
