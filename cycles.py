@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from kernels.attention import decode_attention, index_scores, kv_append, prefill_attention
-from kernels.gemm import gemm, usable_l2_bytes
+from kernels.gemm import HALF_WIDTH_POWER, gemm, usable_l2_bytes
 from kernels.moe import combine, grouped_gemm, route
 from kernels.pointwise import pointwise
 from kernels.recurrent import scan, state_update
@@ -86,18 +86,16 @@ KERNELS |= {"index_scores": _index_scores, "scan": _recurrent, "state_update": _
 KERNELS |= dict.fromkeys(POINTWISE, _pointwise) | dict.fromkeys(("grouped_gemm", "route", "combine"), _mixture)
 
 
-FP8_SUSTAINED_SHARE = 1400 / 1979  # of the fp8 peak, by large products on an H100 SXM [MAMF, see hardware.py]
-
-
 def sustained(chip):
     """The chip's constants with MMA rates that hold: benchmarks of one kernel run at boost clock and often on
     zeros, a model's pass at the clock that the power limit leaves for real data.
     """
     fit, share = chip.fit, chip.tensor_sustained_share
+    narrow_efficiency = min(fit.narrow.tensor_efficiency, share * HALF_WIDTH_POWER)
     return replace(
         fit,
         gemm=replace(fit.gemm, tensor_efficiency=min(fit.gemm.tensor_efficiency, share)),
-        narrow=replace(fit.narrow, fp8_efficiency=min(fit.narrow.fp8_efficiency, FP8_SUSTAINED_SHARE)),
+        narrow=replace(fit.narrow, tensor_efficiency=narrow_efficiency),
         moe=replace(fit.moe, tensor_efficiency=min(fit.moe.tensor_efficiency, share)),
         attention=replace(fit.attention, mma_efficiency=min(fit.attention.mma_efficiency, share)),
     )

@@ -19,10 +19,11 @@ GIB = 2**30
 class GemmFit:
     """Fitted constants of dense products (kernels/gemm.py). Fitted by validate.py --fit; see ARCHITECTURES."""
 
-    tensor_efficiency: float  # sustained MMA rate over the data-sheet peak: issue gaps, power-limited clock
+    tensor_efficiency: float  # sustained MMA rate of one SM over the data-sheet peak: issue gaps
+    power_share: float  # of the chip's 16-bit tensor peak that its power limit leaves; 1 where that does not bind
     dram_efficiency: float  # share of the chip's plain read bandwidth
     dram_ramp_s: float  # filling and draining the memory pipeline: what short streams lose
-    l2_usable: float  # part of an L2 partition that keeps data between kernels
+    l2_usable: float  # part of an L2 partition that keeps data between kernels, where there are two
     step_clocks: float  # barrier and load issue per k-step, hidden only by another CTA on the SM
     wave_clocks: float  # per wave of CTAs: index set-up, first loads, pipeline fill, last barrier
     epilogue_bytes_per_clock: float  # per SM: accumulators through shared memory to global memory
@@ -35,9 +36,10 @@ class GemmFit:
 class NarrowFit:
     """Constants of products with operands below 16 bits (kernels/gemm.py), beside GemmFit's."""
 
-    fp8_efficiency: float  # tensor_efficiency of fp8 (and fp4) MMAs, which draw more power: at most the other's
+    tensor_efficiency: float  # sustained fp8 (and fp4) MMA rate of one SM over the data-sheet peak
     splits: int  # CTAs that may share one tile's k range where both operands are narrow: one in CUTLASS's kernels
     small_tiles_m: float  # with more rows than this no tile below 128 x 128 is tried there
+    most_columns: float  # nor any wider than this
     dequant8_ops: float  # CUDA-core instructions that widen one 8-bit weight to fp16, beside which no MMA runs
     dequant4_ops: float  # and one 4-bit weight
     dequant_clocks: float  # that a k-step of a weight-only kernel waits longer: load, widen, multiply in one warp
@@ -83,12 +85,13 @@ class PointwiseFit:
     launch_s: float  # gap between two kernels of one CUDA graph
 
 
-# Fitted: weight-only on half of the A100's int8_wo and int4_wo rows (TensorRT-LLM 1.0.0), fp8 on the H100's of
-# vLLM 0.24.0; everywhere else as found there.
+# Fitted: weight-only on half of the A100's int8_wo and int4_wo rows (TensorRT-LLM 1.0.0), everywhere else as found
+# there. Nothing is fitted on fp8: its MMA rate is that of the A100's 16-bit MMAs.
 NARROW = NarrowFit(
-    fp8_efficiency=0.7179,
+    tensor_efficiency=0.9652,
     splits=1,
     small_tiles_m=float("inf"),
+    most_columns=float("inf"),
     dequant8_ops=1.661,
     dequant4_ops=2.482,
     dequant_clocks=447.1,
@@ -131,6 +134,7 @@ class Architecture:
 # python validate.py --fit.
 AMPERE_GEMM = GemmFit(
     tensor_efficiency=0.9652,
+    power_share=1.0,  # these kernels stay below the limit of 400 W
     dram_efficiency=0.8491,
     dram_ramp_s=2.491e-06,
     l2_usable=0.8063,
@@ -198,10 +202,10 @@ AMPERE = Architecture(
 # The other architectures: Ampere's constants, what the kernels are instead, and a few refitted ones, on the rows of
 # that GPU (validate.py --fit): L40S for Ada, H100 for Hopper, B200 for Blackwell.
 ADA = Architecture(
-    gemm=replace(AMPERE_GEMM, tensor_efficiency=0.6406, l2_usable=0.6154, dram_efficiency=0.7897),
+    gemm=replace(AMPERE_GEMM, tensor_efficiency=0.701, power_share=0.5788, dram_efficiency=0.7888),
     attention=replace(AMPERE_ATTENTION, pack_copies=0, mma_efficiency=0.6093, dram_efficiency=0.8152),
     pointwise=AMPERE_POINTWISE,
-    moe=replace(AMPERE_MOE, tensor_efficiency=0.6406),  # that of its dense products, power-limited
+    moe=replace(AMPERE_MOE, tensor_efficiency=0.7024),  # that of its dense products
     recurrent=STAGED_RECURRENT,
 )
 # Of the bf16 peak: 660 TFLOP/s where compute-bound, on an H800 SXM [deepseek-ai/FlashMLA, README of April 2025].
@@ -213,7 +217,7 @@ HOPPER_POINTWISE = replace(  # Blackwell too, where nothing was measured
     | H100_PER_CLOCK,
 )
 HOPPER = Architecture(
-    gemm=replace(AMPERE_GEMM, dram_efficiency=0.8899, overlap=13.55),
+    gemm=replace(AMPERE_GEMM, dram_efficiency=0.8899, overlap=13.55, power_share=794.5 / 989),
     attention=replace(
         AMPERE_ATTENTION,  # FlashAttention-3: ping-pong hides FP32 work, parallel combine, longest tile first
         tile_m=128,
@@ -232,12 +236,13 @@ HOPPER = Architecture(
         cta_waits=8.686,
     ),
     pointwise=HOPPER_POINTWISE,
-    narrow=replace(NARROW, small_tiles_m=128),  # vLLM's and SGLang's dispatch for sm90
+    # CUTLASS kernels as vLLM and SGLang choose them (cutlass_gemm_sm90_fp8_dispatch, sm90_fp8_dispatch_shape)
+    narrow=replace(NARROW, small_tiles_m=128, most_columns=128),
     moe=ASYNCHRONOUS_MOE,
     recurrent=FUSED_RECURRENT,
 )
 BLACKWELL = Architecture(
-    gemm=replace(AMPERE_GEMM, dram_efficiency=0.8916, epilogue_bytes_per_clock=23.22, tensor_efficiency=0.8211),
+    gemm=replace(AMPERE_GEMM, dram_efficiency=0.8821, epilogue_bytes_per_clock=22.77, power_share=0.6956),
     attention=replace(
         AMPERE_ATTENTION,  # trtllm-gen
         tile_m=128,
@@ -518,7 +523,7 @@ L40S = Chip(
     dram_latency_s=632 / (2490 * MHZ),  # 254 ns, pointer chase on an L40 [GPU-BENCHES, gpu-latency]
     l2_bytes=96 * MIB,  # [ADA-WP, appendix B: 98,304 KB]
     l2_partitions=1,  # one level of latency in the pointer chase [GPU-BENCHES, gpu-latency]
-    l2_bytes_per_clock=5120,  # not published for Ada; taken as the A100's
+    l2_bytes_per_clock=5220e9 / 2490e6,  # measured on an L40 [GPU-BENCHES, gpu-l2-cache]
     l2_latency_s=276 / (2490 * MHZ),  # 111 ns, L40 [GPU-BENCHES, gpu-latency]
     shared_bytes_per_sm=100 * KIB,  # of 128 KB combined with L1 [CUDA C++ Programming Guide, cc 8.9]
     shared_bytes_per_clock=128,  # [CUDA C++ Programming Guide, cc 8.9]

@@ -5,6 +5,8 @@ stages in shared memory. The library chooses the tile, and how many CTAs share o
 the fastest candidate. For each candidate
     on-chip = start of waves + main loop of the busiest SM + epilogue + split-K reduction   (one after another)
     total   = launch + p-norm(on-chip, L2 traffic, DRAM traffic)                            (overlapped, imperfectly)
+Where all SMs are busy, the power limit lowers the clock: on-chip time is then at least that of the MMAs at the share of
+the tensor peak that the power limit leaves.
 Every term is non-decreasing in m, n, k and non-increasing in clock, SM count, L2 and DRAM bandwidth; so are the
 p-norm and the minimum over candidates. A p-norm is never below its largest term, hence never below the roofline.
 
@@ -44,8 +46,15 @@ TILES = {
         (64, 64, 64, 8, 64, 64, 6, 1),
     ),
 }
-# CUTLASS's fp8 kernels for Ada come in lower tiles too, chosen by m alone (vLLM, sm89_fp8_config_M16 and _M32).
-LOW_TILES = ((16, 64, 64, 5, 16, 64, 4, 1), (32, 64, 64, 5, 32, 64, 4, 1))
+# CUTLASS's fp8 kernels for Ada, and the rows up to which the engines take them: SGLang, fp8_gemm_kernel.cu,
+# sm89_fp8_dispatch_shape (vLLM, scaled_mm_c2x_sm89_fp8_dispatch.cuh: the same tiles, 32 and 64 rows up to m = 32, 64).
+ADA_NARROW_TILES = {
+    (16, 64, 64, 5, 16, 64, 2, 1): 16,
+    (32, 64, 64, 5, 16, 64, 4, 1): 64,
+    (64, 64, 64, 4, 32, 64, 4, 1): 128,
+    (64, 128, 64, 3, 64, 64, 4, 1): 256,
+    (128, 128, 32, 5, 64, 64, 4, 1): np.inf,
+}
 # TensorRT-LLM's fpA_intB (CUTLASS, CtaShape{16,32,64,128}x128x64, a warp as high as its tile, so that a CTA widens each
 # weight once; 16x256x64 too) and Marlin: mma.sync kernels on every architecture.
 WEIGHT_ONLY_TILES = (
@@ -59,6 +68,9 @@ WEIGHT_ONLY_TILES = (
 # reaches it (arXiv:2402.13499, table 8); Blackwell not measured, taken as Hopper's.
 MMA_SYNC_SHARE = {"ampere": 1.0, "ada": 1.0, "hopper": 0.63, "blackwell": 0.63}
 OPERAND_BYTES = {"fp16": 2, "bf16": 2, "int8": 1, "fp8": 1, "fp4": 0.5}  # of an element as the MMAs read it
+# MMAs on operands half as wide are twice as many, but take more than half the energy each: what sustains 794.5 TFLOP/s
+# in bf16 sustains 1,400 in fp8 [MAMF, H100 SXM; see hardware.py], 0.88 as much of its peak.
+HALF_WIDTH_POWER = 1400 / 794.5 / 2
 ISSUE_PER_CLOCK = 128  # CUDA-core instructions of one SM: 4 schedulers, 32 lanes each
 SPLITS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)  # CTAs that may share one tile's k range
 WEIGHT_ONLY_SPLITS = (1, 2, 4)  # TensorRT-LLM: at most 7 (SPLIT_K_LIMIT), and whole k-steps for each
@@ -72,6 +84,9 @@ PORT_BYTES_PER_CLOCK = {
     "blackwell": 128,
 }  # L2 to one SM [A100-WP, p. 34];
 # 128 on Blackwell, since the L2 bandwidth measured on a B200 is more than 64 a clock and SM
+# Of an L2 of one partition: the cycle that is found whole when it is touched again, and the one of which nothing is. On
+# an L40 the rate is full at 94 of 101 MB, 96 % are found at 103 MB, 25 % at 113 MB [GPU-BENCHES, gpu-l2-cache].
+SINGLE_L2 = (0.93, 1.15)
 REDUCE_BYTES = 8  # of an element and split: an fp32 partial sum written and read
 
 
@@ -93,19 +108,21 @@ def gemm(op, chip, fit, *, narrow=None, resident=0.0, weights_resident=0.0) -> d
     widths, stored, efficiency = operands(op, chip, narrow, fit.tensor_efficiency)
     operand_bytes, weight_only = OPERAND_BYTES[op.dtype], widths[3] > 0
     fma_per_clock = chip.fma_per_clock(op.dtype) * chip.tensor_cores_per_sm
-    rates = (widths, chip, fit, fma_per_clock * efficiency, weights_resident)
+    power_fma = fma_per_clock * power_share(op.dtype, fit)
+    rates = (widths, chip, fit, fma_per_clock * efficiency, power_fma, weights_resident)
     most_splits = narrow.splits if operand_bytes < 2 else max(SPLITS)
     tiles, splits = (WEIGHT_ONLY_TILES, WEIGHT_ONLY_SPLITS) if weight_only else (TILES[chip.architecture], SPLITS)
+    most_rows = np.inf
     if chip.architecture == "ada" and operand_bytes < 2 and most_splits == 1:
-        tiles += LOW_TILES
+        tiles, most_rows = tuple(ADA_NARROW_TILES), np.array(list(ADA_NARROW_TILES.values()))
     limits = (chip.shared_bytes_per_sm, chip.registers_per_sm, chip.ctas_per_sm)
     candidates = _candidates(tiles, tuple(split for split in splits if split <= most_splits), *limits, *stored)
     every = _parts(candidates, *(x[..., None] for x in (m, n, k, batch, resident)), *rates)
     if operand_bytes < 2:
         small = (candidates[0] < 128) | (candidates[1] < 128)
         too_small = small & (m[..., None] > narrow.small_tiles_m)
-        too_low = (candidates[0] < 64) & (m[..., None] > candidates[0])  # the low ones are for products that fit in one
-        every["total"] = np.where(too_small | too_low, np.inf, every["total"])
+        left_out = too_small | (m[..., None] > most_rows) | (candidates[1] > narrow.most_columns)
+        every["total"] = np.where(left_out, np.inf, every["total"])
     best = np.argmin(every["total"], axis=-1)
     parts = _parts(candidates[:, best], m, n, k, batch, resident, *rates)
     ideal_s = m * n * k * batch / (chip.sm_count * fma_per_clock * chip.clock_hz)
@@ -120,7 +137,7 @@ def operands(op, chip, narrow, tensor_efficiency) -> tuple[tuple, tuple, float]:
     a_bytes, b_bytes, c_bytes = (op.dims.get(name, 2) for name in ("a_bytes", "b_bytes", "c_bytes"))
     operand_bytes = OPERAND_BYTES[op.dtype]
     if op.dtype in ("fp8", "fp4"):
-        tensor_efficiency = min(narrow.fp8_efficiency, tensor_efficiency)
+        tensor_efficiency = narrow.tensor_efficiency
     if b_bytes >= 0.9 * operand_bytes:
         return (a_bytes, b_bytes, c_bytes, 0.0, 0.0), (operand_bytes, operand_bytes), tensor_efficiency
     dequant = (narrow.dequant8_ops if b_bytes > 0.75 else narrow.dequant4_ops, narrow.dequant_clocks)
@@ -128,9 +145,15 @@ def operands(op, chip, narrow, tensor_efficiency) -> tuple[tuple, tuple, float]:
     return (a_bytes, b_bytes, c_bytes, *dequant), (operand_bytes, b_bytes), share
 
 
+def power_share(dtype: str, fit) -> float:
+    """Part of the peak of `dtype` that the power limit leaves."""
+    return fit.power_share * HALF_WIDTH_POWER ** np.log2(2 / OPERAND_BYTES[dtype])
+
+
 @lru_cache(maxsize=64)
 def _candidates(tiles, splits, shared_bytes_per_sm, registers_per_sm, ctas_per_sm, a_bytes=2, b_bytes=2) -> np.ndarray:
-    """[9, tiles x splits]: rows, columns, k-step, stages, warp rows, warp columns, pair, CTAs per SM, split.
+    """[10, tiles x splits]: rows, columns, k-step, stages, warp rows, warp columns, part of the tensor cores that the
+    warps of one CTA reach, pair, CTAs per SM, split.
     a_bytes, b_bytes: of an element of x and W in shared memory.
     """
     table = np.array([(*tile, split) for tile in tiles for split in splits], dtype=float)
@@ -140,14 +163,18 @@ def _candidates(tiles, splits, shared_bytes_per_sm, registers_per_sm, ctas_per_s
     registers = 32 * warps * np.minimum(255, rows * columns / (32 * warps) + 90)  # accumulators; fragments, addresses
     per_sm = np.minimum(shared_bytes_per_sm // shared_bytes, registers_per_sm // registers)
     per_sm = np.maximum(np.minimum(per_sm, ctas_per_sm), 1)
-    return np.array((rows, columns, k_step, stages, warp_rows, warp_columns, pair, per_sm, split))
+    reach = np.minimum(warps / 4, 1)  # a tensor core serves the warps of its quarter of the SM
+    return np.array((rows, columns, k_step, stages, warp_rows, warp_columns, reach, pair, per_sm, split))
 
 
-def _parts(candidates, m, n, k, batch, resident, widths, chip, fit, fma_per_clock, weights_resident, turns=0.0) -> dict:
+def _parts(
+    candidates, m, n, k, batch, resident, widths, chip, fit, fma_per_clock, power_fma, weights_resident, turns=0.0
+) -> dict:
     """Seconds (and a few clocks) of each part for the given candidates, all broadcast; "total" is without launch.
+    fma_per_clock: of the MMAs of one SM; power_fma: of those of an SM where all work, within the power limit.
     turns: the part of its operands' way into registers that a CTA's MMAs wait for; 0, where they run side by side.
     """
-    rows, columns, k_step, stages, warp_rows, warp_columns, pair, per_sm, split = candidates
+    rows, columns, k_step, stages, warp_rows, warp_columns, reach, pair, per_sm, split = candidates
     a_width, b_width, c_width, dequant_ops, dequant_clocks = widths
     clock, specialised = chip.clock_hz, chip.architecture in SPECIALISED and not dequant_ops
     tiles_m, tiles_n = np.ceil(m / (rows * pair)), np.ceil(n / columns)
@@ -167,7 +194,7 @@ def _parts(candidates, m, n, k, batch, resident, widths, chip, fit, fma_per_cloc
     # A CTA alone on its SM also waits at barriers, and for loads: stages - 1 steps are in flight (Little's law).
     load_s = chip.dram_latency_s * (1 - resident) + chip.l2_latency_s * resident
     step_clocks = 0 if specialised else fit.step_clocks + dequant_clocks
-    alone = np.maximum(busy + step_clocks, load_s * clock / (stages - 1))
+    alone = np.maximum(np.maximum(busy, mma / reach + dequant) + step_clocks, load_s * clock / (stages - 1))
 
     # Waves. The first CTAs spread over the SMs one each; those of a partial last wave start where slots fall free,
     # and the slots of one SM fall free together: so a partial wave lasts about as long as a full one.
@@ -191,7 +218,8 @@ def _parts(candidates, m, n, k, batch, resident, widths, chip, fit, fma_per_cloc
     l2_s = (a_bytes * tiles_n + b_bytes * tiles_m + c_bytes) / chip.l2_bytes_per_s
     dram_bytes = a_bytes + b_bytes * (1 - weights_resident) + c_bytes
     dram_s = (1 - resident) * (dram_bytes / (chip.dram_read_bytes_per_s * fit.dram_efficiency) + fit.dram_ramp_s)
-    on_chip_s = start_s + loop_s + store_s + reduce_s
+    unlimited_s = start_s + loop_s + store_s + reduce_s
+    on_chip_s = np.maximum(unlimited_s, m * n * k * batch / (chip.sm_count * power_fma * clock))
     largest = np.maximum(np.maximum(on_chip_s, l2_s), dram_s)
     weights = {
         "on_chip": (on_chip_s / largest) ** fit.overlap,
@@ -202,6 +230,7 @@ def _parts(candidates, m, n, k, batch, resident, widths, chip, fit, fma_per_cloc
         "total": largest * sum(weights.values()) ** (1 / fit.overlap),
         "weights": weights,
         "on_chip": on_chip_s,
+        "held_back": on_chip_s - unlimited_s,  # by the power limit
         "even_dequant": steps * ctas / chip.sm_count * np.minimum(dequant, busy - mma) / clock,
         "even_mma": steps * ctas / chip.sm_count * mma / clock,  # if every SM had the same number of k-steps
         "even_busy": steps * ctas / chip.sm_count * busy / clock,
@@ -221,7 +250,7 @@ def _by_cause(parts, ideal_s, chip, fit) -> dict[str, np.ndarray]:
     starved = parts["even_busy"] - parts["even_mma"] - parts["even_dequant"]  # MMAs waiting for operands
     return {
         "tensor": on_chip * ideal_s,
-        "tensor_overhead": on_chip * (parts["even_mma"] - ideal_s),
+        "tensor_overhead": on_chip * (parts["even_mma"] - ideal_s + parts["held_back"]),
         "dram": unit * weights["dram"],
         "vector": on_chip * parts["even_dequant"],
         "l2": unit * weights["l2"] + on_chip * starved * parts["by_port"],
@@ -234,12 +263,14 @@ def _by_cause(parts, ideal_s, chip, fit) -> dict[str, np.ndarray]:
 
 
 def usable_l2_bytes(chip, fit) -> float:
-    """L2 that keeps data between kernels: each partition holds its own copy of lines that belong to the other."""
-    return fit.l2_usable * chip.l2_bytes / chip.l2_partitions
+    """L2 that keeps data between kernels: each of two partitions has its own copy of lines that belong to the other."""
+    return (fit.l2_usable if chip.l2_partitions > 1 else SINGLE_L2[0]) * chip.l2_bytes / chip.l2_partitions
 
 
 def resident_fraction(cycle_bytes, chip, fit):
     """Part of its operands that a benchmark finds in the L2 when it cycles through `cycle_bytes` of distinct data: all
-    while the cycle fits in the usable L2, none once it is twice that, linear between.
+    while the cycle fits in the usable L2; none once it is twice that, or outgrows a single partition; linear between.
     """
-    return np.clip(2 - cycle_bytes / usable_l2_bytes(chip, fit), 0.0, 1.0)
+    usable_bytes = usable_l2_bytes(chip, fit)
+    none_bytes = 2 * usable_bytes if chip.l2_partitions > 1 else SINGLE_L2[1] * chip.l2_bytes
+    return np.clip((none_bytes - cycle_bytes) / (none_bytes - usable_bytes), 0.0, 1.0)

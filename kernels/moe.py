@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from experts import expert_tiles
-from kernels.gemm import _by_cause, _candidates, _parts, operands
+from kernels.gemm import _by_cause, _candidates, _parts, operands, power_share
 
 HEIGHTS = (8, 16, 32, 64, 128, 256)  # tile heights for which dims["tiles"] may give known counts
 # As in kernels/gemm.py: rows, columns, k-step, stages, rows and columns of a warp tile, warps, SMs of a pair.
@@ -58,6 +58,7 @@ def grouped_gemm(op, chip, fit, *, resident=0.0, untuned=False) -> dict[str, np.
     counts = _tile_counts(op, candidates[0])
     counts = np.broadcast_to(counts, m.shape + counts.shape[-1:])
     rate = chip.fma_per_clock(op.dtype) * chip.tensor_cores_per_sm
+    power_fma = rate * power_share(op.dtype, fit.gemm)
     gemm_fit = replace(
         fit.gemm,
         tensor_efficiency=efficiency,
@@ -68,7 +69,7 @@ def grouped_gemm(op, chip, fit, *, resident=0.0, untuned=False) -> dict[str, np.
 
     def parts(candidates, counts, m, n, k, active, resident):
         mean_rows = np.minimum(m / counts, candidates[0])
-        rates = (widths, chip, gemm_fit, rate * efficiency, 1 - active / counts, turns)
+        rates = (widths, chip, gemm_fit, rate * efficiency, power_fma, 1 - active / counts, turns)
         return _parts(candidates, mean_rows, n, k, counts, resident, *rates)
 
     each = (m, n, k, active, resident)

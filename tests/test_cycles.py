@@ -11,12 +11,12 @@ from invariants import SLACK, better_fields, check_better_chip, check_causes_and
 
 import ops
 import validate
-from cycles import BOUNDS, CAUSES, KERNELS, cycle_s
+from cycles import BOUNDS, CAUSES, KERNELS, cycle_causes, cycle_s
 from estimator import Case, estimate, run
 from hardware import A100_80GB_PCIE, A100_80GB_SXM, ARCHITECTURES, CHIPS
 from intervals import VALIDATED, spread
 from runtimes import RUNTIMES
-from validation.fits import ATTENTION_NAMES, fit_table
+from validation.fits import ATTENTION_NAMES, GEMM_START, fit_table
 from validation.measured import read_measured
 from validation.package import attention_rows, data_folder, gemm_rows
 from validation.sets import CSV_FOLDER, DATA_SETS, PACKAGE, REFITS, fit_row
@@ -80,6 +80,22 @@ def test_arrays_equal_a_loop(shapes, chip):
     for row, shape in enumerate(shapes):
         one = ops.linear("g", tokens=shape[0], d_in=shape[1], d_out=shape[2], **NUMBER)
         assert swept[row] == pytest.approx(float(cycle_s(one, chip)), rel=1e-12)
+
+
+def test_the_power_limit_holds_back_only_what_fills_the_chip():
+    chip = CHIPS["l40s"]
+    unlimited = replace(chip.fit, gemm=replace(chip.fit.gemm, power_share=1.0))
+
+    def seconds(m, n, k, fit):
+        op = ops.linear("gemm", tokens=m, d_in=k, d_out=n, dtype="bf16", elem_bytes=2)
+        return float(sum(cycle_causes(op, chip, fit).values()))
+
+    # 2 * 8192**3 FLOP / (142 SMs * 4 * 128 FMA * 2 * 2.52 GHz) = 1.0995e12 / 366.4e12 = 3.001 ms at the peak
+    assert 3.001e-3 / chip.fit.gemm.power_share < seconds(8192, 8192, 8192, chip.fit) < 1.1 * 5.185e-3
+    assert (
+        seconds(8192, 8192, 8192, unlimited) < 4.7e-3
+    )  # 3.001 ms / 0.701, what an SM's MMAs keep up, and its overheads
+    assert seconds(256, 256, 8192, chip.fit) == seconds(256, 256, 8192, unlimited)
 
 
 def test_every_kind_of_op_has_a_model_and_an_unknown_one_is_an_error():
@@ -225,7 +241,7 @@ def test_committed_constants_are_what_the_fits_find():
 
 def test_constants_are_few():
     # fitted on Ampere: ten of products, seven of attention, five of pointwise kernels
-    assert len(asdict(ARCHITECTURES["ampere"].gemm)) == 10
+    assert set(asdict(ARCHITECTURES["ampere"].gemm)) == {*GEMM_START, "power_share"} and len(GEMM_START) == 10
     assert len(ATTENTION_NAMES) == 7
     for _, _, gemm_names, attention_names in REFITS:
         assert len(gemm_names) <= 3 and len(attention_names) <= 2

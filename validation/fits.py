@@ -57,6 +57,7 @@ ATTENTION_NAMES = (
     "kernel_clocks",
 )
 ATTENTION_START = dict(zip(ATTENTION_NAMES, (5.0, 4.6, 0.85, 7000.0, 13.0, 0.5, 2700.0), strict=True))
+POWER_START = {"power_share": 0.6}  # low enough to bind: where it doesn't, a fit sees no slope
 MIXTURE_START = {"tensor_efficiency": 0.9, "overlap": 4.0, "layer_clocks": 20000.0}
 RECURRENT_START = {"product_clocks": 1000.0, "waits": 5.0}
 AT_MOST_ONE = (
@@ -65,6 +66,7 @@ AT_MOST_ONE = (
     "latent_expanded",
     "latent_absorbed",
     "tensor_efficiency",
+    "power_share",
     "mma_efficiency",
     "dram_efficiency",
     "l2_usable",
@@ -146,7 +148,8 @@ def fit_kernels(folder: Path):
         gemm_base = replace(committed, gemm=replace(AMPERE.gemm, **gemm_found))
         own = [data for data in DATA_SETS if data.hardware == hardware]
         sets = [sampled(gemm_rows(data, folder), 1000) for data in own]
-        start = {field: getattr(gemm_base.gemm, field) for field in gemm_names}
+        start = {field: getattr(gemm_base.gemm, field) for field in gemm_names} | POWER_START
+        start = {field: start[field] for field in gemm_names}
         yield f"{name} gemm", asdict(committed.gemm), fit_part("gemm", gemm_base, start, sets, 120)
         sets = [sampled(attention_rows(own[0], folder, phase), 1500) for phase in phases]
         start = {field: getattr(AMPERE.attention, field) for field in attention_names}
@@ -154,14 +157,16 @@ def fit_kernels(folder: Path):
 
 
 def fit_narrow(folder: Path):
-    """(what, committed, found): weight-only formats with the profiler's share on half of their rows, then fp8."""
+    """(what, committed, found): weight-only formats with the profiler's share on half of their rows, then the kernel
+    that narrows activations.
+    """
 
     def rows_of(name: str, hardware: str, engine: str) -> Rows:
         data = next(data for data in DATA_SETS if (data.hardware, data.engine) == (hardware, engine))
         rows = narrow_rows(name, data, folder)
         return halves(rows)[0] if engine == "trtllm" else sampled(rows, 4000)
 
-    *weight_only, fp8 = (rows_of(*entry) for entry in NARROW_FITTED)
+    weight_only = [rows_of(*entry) for entry in NARROW_FITTED]
 
     def residuals(constants: dict[str, float], sets: list[Rows]) -> np.ndarray:
         narrow = {field: value for field, value in constants.items() if field != "layer_events_s"}
@@ -179,7 +184,6 @@ def fit_narrow(folder: Path):
     kernel = quantize_rows(next(data for data in DATA_SETS if data.hardware == "h100-sxm"), folder)
     found = fit_rate(kernel, {"quantize": 2.0})
     yield "quantisation, elements per clock", H100_PER_CLOCK, found
-    yield "fp8 products", committed, fit_constants(lambda x: residuals(x, [fp8]), {"fp8_efficiency": 0.8}, 60)
 
 
 def fit_rate(rows: Rows, start: dict[str, float]) -> dict[str, float]:

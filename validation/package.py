@@ -11,6 +11,7 @@ import numpy as np
 import ops
 from cycles import cycle_s
 from hardware import CHIPS
+from kernels.gemm import resident_fraction
 from kernels.moe import HEIGHTS
 from kernels.pointwise import pointwise
 from loads import drawn_loads
@@ -61,7 +62,7 @@ def kernel_sets(folder: Path) -> Iterator[Rows]:
         for data in DATA_SETS:
             if (data.hardware, data.engine) in sets:
                 rows = narrow_rows(name, data, folder)
-                yield from halves(rows) if rows.refitted and name != "fp8" else (rows,)
+                yield from halves(rows) if rows.refitted else (rows,)
     for phase in ("prefill", "decode"):
         for data in DATA_SETS:
             rows = attention_rows(data, folder, phase, "fp8")
@@ -157,11 +158,11 @@ def narrow_rows(name: str, data: DataSet, folder: Path) -> Rows:
         if copies == "l2":
             copies = np.clip(np.ceil(chip.l2_bytes / op.weight_bytes), 1, 5)
         cycle_bytes = copies * op.weight_bytes + data.x_copies * 2 * m * k + op.in_bytes + op.out_bytes
-        extra_s = quantize_s(name, data, folder, m, k, wanted)
-        if data.engine == "trtllm":  # cuBLAS
-            narrow = {"splits": 32, "small_tiles_m": np.inf}
-        elif name == "fp8_block":  # DeepGEMM
+        extra_s = quantize_s(name, data, folder, m, k, wanted, resident_fraction(cycle_bytes, chip, chip.fit.gemm))
+        if name == "fp8_block":  # DeepGEMM
             narrow = {"small_tiles_m": np.inf}
+        elif data.engine == "trtllm":  # cuBLAS
+            narrow = {"splits": 32, "small_tiles_m": np.inf, "most_columns": np.inf}
     return Rows(
         label=label(data),
         kind=f"gemm {name}",
@@ -175,8 +176,10 @@ def narrow_rows(name: str, data: DataSet, folder: Path) -> Rows:
     )
 
 
-def quantize_s(name: str, data: DataSet, folder: Path, m, k, wanted) -> np.ndarray:
-    """Seconds of the kernels that narrow x [m, k] before the product in a benchmark's rows."""
+def quantize_s(name: str, data: DataSet, folder: Path, m, k, wanted, resident) -> np.ndarray:
+    """Seconds of the kernels that narrow x [m, k], of which the L2 holds the part `resident`, before the product in a
+    benchmark's rows.
+    """
     chip = CHIPS[data.hardware]
     if name == "fp8" and data.engine == "trtllm":
         import pandas
@@ -186,8 +189,9 @@ def quantize_s(name: str, data: DataSet, folder: Path, m, k, wanted) -> np.ndarr
             path = perf_path(data, folder, "quantize", part)
             table = pandas.read_parquet(path).groupby(["m", "k"]).latency.median() * 1e-3
             total = total + table.reindex(pandas.MultiIndex.from_arrays([m, k])).to_numpy()
-        return total
+        return total + chip.fit.pointwise.launch_s
     op = ops.quantize(name, tokens=m, width=k, dtype="bf16", elem_bytes=2, form=wanted.activations)
+    op = replace(op, in_bytes=(1 - resident) * op.in_bytes, out_bytes=(1 - resident) * op.out_bytes)
     seconds = sum(pointwise(op, chip, chip.fit.pointwise).values())
     if name == "fp8" and data.engine == "vllm":
         read_s = op.in_bytes / chip.dram_read_bytes_per_s
