@@ -157,17 +157,17 @@ AMPERE_ATTENTION = AttentionFit(
     pack_copies=3,
     extra_kernels=0,
     mma_efficiency=0.9,  # chosen: one head_dim can't tell it from vector_ops; FlashAttention-2's slope over head_dim
-    latent_expanded=0.6304,  # these two: TensorRT-LLM 1.0.0, A100
-    latent_absorbed=0.4256,
+    latent_expanded=0.634,  # these two: TensorRT-LLM 1.0.0, A100
+    latent_absorbed=0.4268,
     index_scores=0.4547,  # SGLang (DeepGEMM) on the H100; elsewhere as there
-    vector_ops=5.741,
-    cta_waits=4.644,
-    dram_efficiency=0.8717,
+    vector_ops=5.702,
+    cta_waits=4.722,
+    dram_efficiency=0.8689,
     sm_bytes_per_clock=64.0,  # its port [A100-WP p. 34]
-    launch_clocks=7036.0,
-    append_waits=12.62,
-    tail=0.5499,
-    kernel_clocks=2740.0,
+    launch_clocks=7060.0,
+    append_waits=12.53,
+    tail=0.5693,
+    kernel_clocks=2749.0,
     combine_reads=3.0,  # its log-sum-exp, its scale, its output
 )
 # Fitted on the H100 (vLLM's per-token fp8 and its convolution of a prompt, SGLang's top-k); elsewhere as there.
@@ -190,7 +190,7 @@ AMPERE_MOE = MoeFit(turns=1.0, tensor_efficiency=0.8872, overlap=2.412, layer_cl
 ASYNCHRONOUS_MOE = replace(AMPERE_MOE, turns=0.0)  # wgmma, UMMA; nothing refitted
 # Fitted on the H100's gated delta nets: product_clocks and waits on vLLM's scans and updates, stage_efficiency on
 # SGLang's scans. No scan was measured before Hopper, no scan of Mamba-2 anywhere.
-STAGED_RECURRENT = RecurrentFit(fused_delta_rule=False, product_clocks=1375.0, waits=8.189, stage_efficiency=0.7457)
+STAGED_RECURRENT = RecurrentFit(fused_delta_rule=False, product_clocks=1375.0, waits=8.189, stage_efficiency=0.7474)
 FUSED_RECURRENT = replace(STAGED_RECURRENT, fused_delta_rule=True)
 AMPERE = Architecture(
     gemm=AMPERE_GEMM,
@@ -203,7 +203,7 @@ AMPERE = Architecture(
 # that GPU (validate.py --fit): L40S for Ada, H100 for Hopper, B200 for Blackwell.
 ADA = Architecture(
     gemm=replace(AMPERE_GEMM, tensor_efficiency=0.701, power_share=0.5788, dram_efficiency=0.7888),
-    attention=replace(AMPERE_ATTENTION, pack_copies=0, mma_efficiency=0.6093, dram_efficiency=0.8152),
+    attention=replace(AMPERE_ATTENTION, pack_copies=0, mma_efficiency=0.5822, dram_efficiency=0.7862),
     pointwise=AMPERE_POINTWISE,
     moe=replace(AMPERE_MOE, tensor_efficiency=0.7024),  # that of its dense products
     recurrent=STAGED_RECURRENT,
@@ -233,7 +233,7 @@ HOPPER = Architecture(
         mma_efficiency=1.0,
         latent_expanded=1.0,
         latent_absorbed=FLASH_MLA_SHARE,
-        cta_waits=8.686,
+        cta_waits=8.873,
     ),
     pointwise=HOPPER_POINTWISE,
     # CUTLASS kernels as vLLM and SGLang choose them (cutlass_gemm_sm90_fp8_dispatch, sm90_fp8_dispatch_shape)
@@ -252,8 +252,8 @@ BLACKWELL = Architecture(
         vector_ops=0.0,
         combine_reads=0.0,
         tail=1 / 6,
-        dram_efficiency=0.9506,
-        launch_clocks=9194.0,
+        dram_efficiency=0.9396,
+        launch_clocks=9137.0,
         latent_expanded=1.0,
         latent_absorbed=FLASH_MLA_SHARE,
     ),

@@ -34,8 +34,8 @@ RUNTIMES = {
             title="vLLM 0.6 (V0 engine)",
             host_launch_s=0.0,  # hidden in prefill_floor_s
             graph_decode=True,
-            step_s=0.000258,  # fitted
-            sequence_s=9.168e-05,  # fitted
+            step_s=0.0002563,  # fitted
+            sequence_s=9.125e-05,  # fitted
             prefill_floor_s=28e-3,  # vLLM 0.20.1, 200 tokens, batch 1 (AccelMark single-stream results)
         ),
         Runtime(
@@ -43,8 +43,8 @@ RUNTIMES = {
             title="TensorRT-LLM 0.11",
             host_launch_s=0.0,
             graph_decode=True,
-            step_s=0.0003663,  # fitted
-            sequence_s=1.036e-05,  # fitted
+            step_s=0.0003653,  # fitted
+            sequence_s=1.034e-05,  # fitted
             prefill_floor_s=16e-3,  # 7B, 128 tokens, batch 1 (TensorRT-LLM performance.md, releases 0.5 to 0.9)
             # Its decode kernel rotates and appends on the side, and has one CTA for each query head, which reads its
             # K and V by itself (TensorRT-LLM documentation, "Multi-Head, Multi-Query and Group-Query Attention").
@@ -67,7 +67,7 @@ RUNTIMES = {
             sequence_s=0.0,
             prefill_floor_s=0.0,
             pointwise_passes=8.415,  # fitted
-            kv_copies=5.93,  # fitted: torch.cat, repeat_kv, fp32 softmax
+            kv_copies=5.924,  # fitted: torch.cat, repeat_kv, fp32 softmax
         ),
         Runtime(
             name="ideal",

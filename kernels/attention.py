@@ -22,8 +22,10 @@ PARTIAL_BYTES = 4  # of a split's partial output, fp32
 TILE_ELEM_BYTES = 2  # of an element of the tiles in shared memory, fp16 or bf16
 
 
-def prefill_attention(op, chip, fit) -> dict[str, np.ndarray]:
-    """Seconds by cause of one causal call: q_len new tokens of each sequence, which end a context of kv_len."""
+def prefill_attention(op, chip, fit, *, resident=0.0) -> dict[str, np.ndarray]:
+    """Seconds by cause of one causal call: q_len new tokens of each sequence, which end a context of kv_len.
+    resident: the part of its data that is in the L2 already.
+    """
     b, q, kv, h, k, d, v, kv_width, kv_bytes, io_bytes = _columns(op)
     group = h / k if fit.pack_prefill else 1.0  # query heads in a tile: it then spans tile_m / group queries
     tile_m, splits = fit.tile_m, SPLITS if fit.split_prefill else SPLITS[:1]
@@ -49,7 +51,8 @@ def prefill_attention(op, chip, fit) -> dict[str, np.ndarray]:
     compute_s = np.maximum(chain_s, mma_s + softmax_s + ends_s + fit.tail * chain_s)
     # q, k, v and out go through DRAM once; every tile reads its K and V again from the L2.
     dram_rate = chip.dram_read_bytes_per_s * fit.dram_efficiency
-    dram_s = (b * q * h * (d + v) * io_bytes + b * k * kv_width * kv * kv_bytes) / dram_rate
+    cold = 1 - np.asarray(resident, dtype=float)[..., None]
+    dram_s = cold * (b * q * h * (d + v) * io_bytes + b * k * kv_width * kv * kv_bytes) / dram_rate
     l2_s = blocks * keys * kv_width * kv_bytes / _l2_rate(chip, fit)
     memory_s = np.maximum(dram_s, l2_s)
     combine_s = _combine_s(splits, b * q * h * v, chip, fit)
@@ -69,8 +72,10 @@ def prefill_attention(op, chip, fit) -> dict[str, np.ndarray]:
     }
 
 
-def decode_attention(op, chip, fit) -> dict[str, np.ndarray]:
-    """Seconds by cause of one call with q_len (1, or a few) new tokens of each sequence against kv_len keys."""
+def decode_attention(op, chip, fit, *, resident=0.0) -> dict[str, np.ndarray]:
+    """Seconds by cause of one call with q_len (1, or a few) new tokens of each sequence against kv_len keys.
+    resident: the part of its data that is in the L2 already.
+    """
     b, q, kv, h, k, d, v, kv_width, kv_bytes, io_bytes = _columns(op)
     keys, group = _block_keys(kv_width / 2, fit), h / k
     tiles = np.ceil(group * q / fit.decode_tile_m)  # of a KV head: one, if its query heads fit in it
@@ -91,7 +96,7 @@ def decode_attention(op, chip, fit) -> dict[str, np.ndarray]:
     dram_rate = chip.dram_read_bytes_per_s * fit.dram_efficiency
     io, kv_read = b * q * h * (d + v) * io_bytes, b * k * kv * kv_width * kv_bytes
     tail_s = np.where(ctas > slots, fit.tail * (cta_s + wait_s), 0.0)
-    dram_s = (io + kv_read) / dram_rate
+    dram_s = (1 - np.asarray(resident, dtype=float)[..., None]) * (io + kv_read) / dram_rate
     l2_s = (io + kv_read * tiles) / _l2_rate(chip, fit)  # every tile reads its K and V
     memory_s = np.maximum(dram_s, l2_s) + tail_s
     combine_s = _combine_s(splits, b * q * h * v, chip, fit)
@@ -141,11 +146,11 @@ def index_scores(op, chip, fit) -> dict[str, np.ndarray]:
     }
 
 
-def kv_append(op, chip, fit) -> dict[str, np.ndarray]:
+def kv_append(op, chip, fit, *, resident=0.0) -> dict[str, np.ndarray]:
     """Seconds by cause of the kernel that writes new K and V to the cache: DRAM, or what its CTAs wait beyond that.
     One CTA a token with a thread an element, 512 at most; the threads of an SM bound the tokens in flight.
     """
-    dram_s = op.bytes / (chip.dram_read_bytes_per_s * fit.dram_efficiency)
+    dram_s = (1 - resident) * op.bytes / (chip.dram_read_bytes_per_s * fit.dram_efficiency)
     threads = np.minimum(op.dims["width"] / 2, 512)
     waves = op.dims["rows"] * threads / (THREADS_PER_SM * chip.sm_count)
     wait_s = np.maximum(waves * fit.append_waits * chip.dram_latency_s - dram_s, 0.0)

@@ -35,7 +35,7 @@ from validation.sets import (
     PROFILED,
     RECURRENT_SETS,
     REFITTED,
-    SGLANG_A100,
+    SGLANG_ATTENTION,
     SPARSE_FITTED,
     SPARSE_PARTS,
     UNGATED,
@@ -246,15 +246,15 @@ def attention_rows(data: DataSet, folder: Path, phase: str, cache: str = "bfloat
     shape = {"kv_heads": kv_heads, "head_dim": head_dim, "kv_elem_bytes": 1 if cache == "fp8" else None}
     op = ops.attention("attention", batch=batch, q_len=q_len, kv_len=isl + step, heads=heads, **shape, **number)
     chip, measured_s = CHIPS[data.hardware], table.latency.to_numpy() * 1e-3
-    keep = measured_s >= roofline_s(op, chip)
-    if phase == "decode" and chip.l2_partitions == 1:  # its whole cache fits in the L2, where the benchmark finds it
-        keep &= op.kv_bytes > chip.l2_bytes
+    append = ops.kv_write("append", tokens=batch * q_len, **shape, **number)
+    cycle_bytes = op.bytes + append.in_bytes  # what it writes is what attention reads
+    cold = resident_fraction(cycle_bytes, chip, chip.fit.gemm) == 0
+    keep = ~cold | (measured_s >= roofline_s(op, chip))  # nothing explains the others
     engine = ENGINE_ATTENTION[data.engine]
-    if data.engine == "sglang" and chip.architecture == "ampere":
-        engine = engine | SGLANG_A100
+    if data.engine == "sglang":
+        engine = engine | SGLANG_ATTENTION[chip.architecture]
     elif data.engine == "trtllm" and phase == "prefill":
         engine = engine | {"extra_kernels": 1}
-    append = ops.kv_write("append", tokens=batch * q_len, **shape, **number)
     if data.engine == "trtllm":  # its QKV preprocessing kernel copies Q too
         append = replace(append, in_bytes=append.in_bytes + op.in_bytes, out_bytes=op.in_bytes)
     extra_s = np.zeros(op.dims["kv_len"].shape)
@@ -268,6 +268,7 @@ def attention_rows(data: DataSet, folder: Path, phase: str, cache: str = "bfloat
         op=select(op, keep),
         append=select(append, keep),
         measured_s=measured_s[keep],
+        cycle_bytes=cycle_bytes[keep],
         left_out=int((~keep).sum()),
         attention=engine,
         extra_s=extra_s[keep],

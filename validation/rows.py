@@ -26,7 +26,7 @@ class Rows:
     layer: tuple[ops.Op, ...] = ()  # the kernels of a mixture's layer; `op` then sums them up
     untuned: np.ndarray | bool = False  # products that run with a default tile
     append: ops.Op | None = None  # the KV append that the attention timings include
-    cycle_bytes: np.ndarray | float = np.inf  # distinct bytes that the benchmark touches before a GEMM's come again
+    cycle_bytes: np.ndarray | float = np.inf  # distinct bytes that the benchmark touches before the same come again
     attention: dict | None = None  # fields of AttentionFit that the engine's kernels change
     fitted: bool = False  # the constants of the A100, or of pointwise kernels, were fitted on (a sample of) these
     refitted: bool = False  # the two or three constants of another architecture were
@@ -49,9 +49,10 @@ class Rows:
         if self.kind.startswith("gemm"):
             narrow = replace(fit.narrow, **self.narrow) if self.narrow else fit.narrow
             return gemm_s(self, fit.gemm, narrow) + self.extra_s
-        seconds = sum(cycle_causes(self.op, self.chip, fit).values()) + self.extra_s
+        resident = resident_fraction(self.cycle_bytes, self.chip, fit.gemm)
+        seconds = sum(cycle_causes(self.op, self.chip, fit, resident=resident).values()) + self.extra_s
         if self.append:
-            seconds = seconds + sum(cycle_causes(self.append, self.chip, fit).values())
+            seconds = seconds + sum(cycle_causes(self.append, self.chip, fit, resident=resident).values())
         return seconds
 
 
