@@ -203,7 +203,13 @@ AMPERE = Architecture(
 # that GPU (validate.py --fit): L40S for Ada, H100 for Hopper, B200 for Blackwell.
 ADA = Architecture(
     gemm=replace(AMPERE_GEMM, tensor_efficiency=0.701, power_share=0.5788, dram_efficiency=0.7888),
-    attention=replace(AMPERE_ATTENTION, pack_copies=0, mma_efficiency=0.5822, dram_efficiency=0.7862),
+    attention=replace(
+        AMPERE_ATTENTION,
+        pack_copies=0,
+        mma_efficiency=0.5723,
+        dram_efficiency=0.7876,
+        append_waits=8.234,  # as on the H100: the kernel of vLLM 0.24
+    ),
     pointwise=AMPERE_POINTWISE,
     moe=replace(AMPERE_MOE, tensor_efficiency=0.7024),  # that of its dense products
     recurrent=STAGED_RECURRENT,
@@ -233,7 +239,8 @@ HOPPER = Architecture(
         mma_efficiency=1.0,
         latent_expanded=1.0,
         latent_absorbed=FLASH_MLA_SHARE,
-        cta_waits=8.873,
+        append_waits=8.234,
+        cta_waits=9.806,
     ),
     pointwise=HOPPER_POINTWISE,
     # CUTLASS kernels as vLLM and SGLang choose them (cutlass_gemm_sm90_fp8_dispatch, sm90_fp8_dispatch_shape)
@@ -252,8 +259,9 @@ BLACKWELL = Architecture(
         vector_ops=0.0,
         combine_reads=0.0,
         tail=1 / 6,
-        dram_efficiency=0.9396,
-        launch_clocks=9137.0,
+        append_waits=8.234,  # as on the H100: the kernel of vLLM 0.24
+        dram_efficiency=0.9372,
+        launch_clocks=9473.0,
         latent_expanded=1.0,
         latent_absorbed=FLASH_MLA_SHARE,
     ),

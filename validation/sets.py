@@ -188,7 +188,7 @@ UNGATED = ((1024, 2688), (2048, 5120), (2688, 1856), (4096, 2688), (8192, 5120))
 # At most three constants per further architecture; GEMM on all engines of one GPU, attention on its vLLM rows.
 REFITS = (
     ("ada", "l40s", ("tensor_efficiency", "power_share", "dram_efficiency"), ("mma_efficiency", "dram_efficiency")),
-    ("hopper", "h100-sxm", ("dram_efficiency", "overlap"), ("mma_efficiency", "cta_waits")),
+    ("hopper", "h100-sxm", ("dram_efficiency", "overlap"), ("append_waits", "cta_waits")),
     (
         "blackwell",
         "b200-sxm",
