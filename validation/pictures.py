@@ -146,7 +146,7 @@ def clock_and_cache_panels(a100: list[Rows], l40s: list[Rows]) -> list[Panel]:
         Panel(
             title=f"L40S, GEMM: p90 {min(inside):.0f} to {max(inside):.0f} % where the benchmark's operands fit in the "
             f"{chip.l2_bytes / 2**20:.0f} MiB L2, {min(beyond):.0f} to {max(beyond):.0f} % beyond. "
-            "Missing: what that L2 keeps, and cuBLAS's choice of kernels there",
+            "Missing: cuBLAS's kernels for one row or few columns, what a cycle of the L2's size finds",
             x_label="bytes that the benchmark cycles through / size of the L2 (m x n x k below $10^{12}$)",
             series=cached,
             per_octave=2,

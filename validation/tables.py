@@ -21,8 +21,7 @@ HEADERS += ("roofline\nmedian", "\nmean", "\np90", "2 efficiencies\nmedian", "\n
 COVERAGE = HEADERS.index("in 90 %")
 LEGEND = """\
 Absolute error of time in %. bias: median of estimated / measured - 1. in 90 %: share of the measurements inside the
-interval. left out: rows that beat the chip's roofline, or (decode on the L40S) whose KV cache fits in the L2, or as
-said below.
+interval. left out: rows that beat the chip's roofline though their data don't fit in its L2, or as said below.
 (fit): constants were fitted on these; (refit): two or three of them.
 """
 
