@@ -134,7 +134,7 @@ class Architecture:
 # python validate.py --fit.
 AMPERE_GEMM = GemmFit(
     tensor_efficiency=0.9652,
-    power_share=1.0,  # these kernels stay below the limit of 400 W
+    power_share=1.0,  # on weights that were never initialised, below the limit of 400 W
     dram_efficiency=0.8491,
     dram_ramp_s=2.491e-06,
     l2_usable=0.8063,
@@ -211,7 +211,7 @@ ADA = Architecture(
         append_waits=8.234,  # as on the H100: the kernel of vLLM 0.24
     ),
     pointwise=AMPERE_POINTWISE,
-    moe=replace(AMPERE_MOE, tensor_efficiency=0.7024),  # that of its dense products
+    moe=replace(AMPERE_MOE, tensor_efficiency=0.701),  # that of its dense products
     recurrent=STAGED_RECURRENT,
 )
 # Of the bf16 peak: 660 TFLOP/s where compute-bound, on an H800 SXM [deepseek-ai/FlashMLA, README of April 2025].
@@ -223,7 +223,7 @@ HOPPER_POINTWISE = replace(  # Blackwell too, where nothing was measured
     | H100_PER_CLOCK,
 )
 HOPPER = Architecture(
-    gemm=replace(AMPERE_GEMM, dram_efficiency=0.8899, overlap=13.55, power_share=794.5 / 989),
+    gemm=replace(AMPERE_GEMM, dram_efficiency=0.8899, overlap=13.55, power_share=794.5 / 989),  # measured [MAMF]
     attention=replace(
         AMPERE_ATTENTION,  # FlashAttention-3: ping-pong hides FP32 work, parallel combine, longest tile first
         tile_m=128,
@@ -538,7 +538,7 @@ L40S = Chip(
     registers_per_sm=65536,  # [ADA-WP]
     ctas_per_sm=24,  # [CUDA C++ Programming Guide, cc 8.9]
     tdp_w=350.0,  # NVIDIA L40S data sheet
-    tensor_sustained_share=0.6434,  # fitted, as tensor_efficiency of ADA: its GEMM rows are power-limited already
+    tensor_sustained_share=0.5788,  # fitted, as power_share of ADA: two of three engines multiply random data there
 )
 B200_SXM = Chip(
     name="b200-sxm",
