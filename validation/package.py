@@ -38,6 +38,8 @@ from validation.sets import (
     SGLANG_ATTENTION,
     SPARSE_FITTED,
     SPARSE_PARTS,
+    TRTLLM_GROUP,
+    TRTLLM_WIDE,
     UNGATED,
     DataSet,
     MixtureSet,
@@ -58,6 +60,9 @@ def kernel_sets(folder: Path) -> Iterator[Rows]:
     for phase in ("prefill", "decode"):
         for data in DATA_SETS:
             yield attention_rows(data, folder, phase)
+    for data in DATA_SETS:
+        if data.engine == "trtllm":
+            yield attention_rows(data, folder, "decode", wide=True)
     for _, name, _, sets in NARROW_SETS:
         for data in DATA_SETS:
             if (data.hardware, data.engine) in sets:
@@ -223,9 +228,10 @@ def quantize_rows(data: DataSet, folder: Path) -> Rows:
     )
 
 
-def attention_rows(data: DataSet, folder: Path, phase: str, cache: str = "bfloat16") -> Rows:
+def attention_rows(data: DataSet, folder: Path, phase: str, cache: str = "bfloat16", *, wide: bool = False) -> Rows:
     """bf16 attention over a cache of bfloat16 or fp8, full causal window, the engine's main kernel (no Triton
-    fallback).
+    fallback). wide: decode by TensorRT-LLM's other kernel, above TRTLLM_GROUP query heads a KV head, which the rows
+    are without otherwise.
     """
     import pandas
 
@@ -239,6 +245,8 @@ def attention_rows(data: DataSet, folder: Path, phase: str, cache: str = "bfloat
     if phase == "prefill":
         plain &= table.isl > 1
     sizes = ["batch_size", "isl", "step", "num_heads", "num_key_value_heads", "head_dim"]
+    if data.engine == "trtllm" and phase == "decode":
+        plain &= (table.num_heads > TRTLLM_GROUP * table.num_key_value_heads) == wide
     table = table[plain].groupby(sizes, as_index=False).latency.median()
     batch, isl, step, heads, kv_heads, head_dim = (table[size].to_numpy(dtype=float) for size in sizes)
     q_len = isl if phase == "prefill" else 1
@@ -253,8 +261,8 @@ def attention_rows(data: DataSet, folder: Path, phase: str, cache: str = "bfloat
     engine = ENGINE_ATTENTION[data.engine]
     if data.engine == "sglang":
         engine = engine | SGLANG_ATTENTION[chip.architecture]
-    elif data.engine == "trtllm" and phase == "prefill":
-        engine = engine | {"extra_kernels": 1}
+    elif data.engine == "trtllm":
+        engine = engine | ({"extra_kernels": 1} if phase == "prefill" else TRTLLM_WIDE if wide else {})
     if data.engine == "trtllm":  # its QKV preprocessing kernel copies Q too
         append = replace(append, in_bytes=append.in_bytes + op.in_bytes, out_bytes=op.in_bytes)
     extra_s = np.zeros(op.dims["kv_len"].shape)
@@ -263,7 +271,7 @@ def attention_rows(data: DataSet, folder: Path, phase: str, cache: str = "bfloat
         extra_s = cycle_s(ops.quantize("query", **query), chip)
     return Rows(
         label=label(data),
-        kind=f"{phase} attention" + (", fp8 cache" if cache == "fp8" else ""),
+        kind=f"{phase} attention" + (", fp8 cache" if cache == "fp8" else "") + (", many heads" if wide else ""),
         chip=chip,
         op=select(op, keep),
         append=select(append, keep),

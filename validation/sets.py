@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from runtimes import RUNTIMES
+
 CSV_FOLDER = Path(__file__).resolve().parent  # of the CSV files
 PACKAGE = "aiconfigurator-core==0.12.0"
 
@@ -140,6 +142,10 @@ ENGINE_ATTENTION = {
     "trtllm": OTHER_ENGINE | {"pack_prefill": False, "split_prefill": False},
     "sglang": OTHER_ENGINE,
 }
+# TensorRT-LLM's decode kernel for grouped heads stops at 32 query heads a KV head, as its rows show. Above, each query
+# head has a CTA that reads K and V by itself, at the rate fitted for the engine's profile on whole passes.
+TRTLLM_GROUP = 32
+TRTLLM_WIDE = {name: RUNTIMES["tensorrt-llm"].attention[name] for name in ("decode_tile_m", "sm_bytes_per_clock")}
 # On the A100, SGLang 0.5 runs FlashAttention-3's sm80 kernels: 128 x 64 tiles with packed heads, a metadata kernel.
 SGLANG_A100 = {"tile_m": 128, "tile_n": 64, "decode_tile_m": 128, "pack_prefill": True, "extra_kernels": 1}
 # On the L40S, FlashInfer's: packed heads, tiles of 16 rows where a sequence has no more (FA2DetermineCtaTileQ).
