@@ -24,7 +24,7 @@ CAUSES = {
     "tensor": "tensor cores at their peak rate",
     "tensor_overhead": "tensor cores: padding, issue gaps, sustained clock",
     "vector": "CUDA cores",
-    "softmax": "softmax that the tensor cores' work does not hide",
+    "softmax": "softmax, and widening a narrow cache, that the tensor cores' work does not hide",
     "shared": "shared-memory bandwidth",
     "dram": "DRAM bandwidth",
     "l2": "L2 bandwidth",

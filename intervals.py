@@ -20,8 +20,8 @@ SPREADS = {
     "gemm, fp4": (0.76, 2.06),  # B200
     "prefill attention": (0.80, 1.59),  # these two: all GPUs and engines but those that the fit saw
     "decode attention": (0.67, 1.52),
-    "prefill attention, narrow cache": (0.75, 1.66),  # fp8, these two: H100, H200, L40S, B200
-    "decode attention, narrow cache": (0.52, 1.87),
+    "prefill attention, narrow cache": (0.75, 1.64),  # fp8, these two: H100, H200, L40S, B200
+    "decode attention, narrow cache": (0.53, 1.93),
     "grouped_gemm": (0.84, 1.67),
     "grouped_gemm, narrow operands": (0.74, 2.6),  # the same formats, and fp4
     "gemm, batched": (0.95, 1.85),  # absorbed projections of latent attention, warm: rows of all GPUs and engines

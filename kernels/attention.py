@@ -11,6 +11,8 @@ Appl. Math. 17 (1969) for the list-scheduling bound behind the tail.
 
 import numpy as np
 
+from kernels.gemm import ISSUE_PER_CLOCK
+
 # Parts into which the KV range may be split; FlashAttention-2 and 3 stop at 128.
 SPLITS = np.array([1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128], dtype=float)
 EXP_PER_CLOCK = 16  # exp2 per clock and SM [CUDA C++ Programming Guide, arithmetic instructions, cc 8.0 to 10.0]
@@ -39,7 +41,7 @@ def prefill_attention(op, chip, fit, *, resident=0.0) -> dict[str, np.ndarray]:
     else:
         blocks, longest, tiles = _causal_blocks(q, kv, tile_m / group, keys, window)
     ctas, blocks = b * h / group * tiles, b * h / group * blocks
-    mma, softmax = _block_clocks(tile_m, keys, d + v, op, chip, fit)
+    mma, softmax = _block_clocks(tile_m, keys, d + v, kv_width, op, chip, fit)
     sm_hz, per_sm = chip.sm_count * chip.clock_hz, _ctas_per_sm(tile_m, keys, d, kv_width, chip, fit)
     # Throughput, all SMs busy. CTAs on one SM hide each other's prologue and epilogue.
     cta_s = fit.cta_waits * chip.dram_latency_s
@@ -86,7 +88,7 @@ def decode_attention(op, chip, fit, *, resident=0.0) -> dict[str, np.ndarray]:
     may_split = (whole_ctas < 0.8 * slots) & (fit.split_mha | (group > 1)) & fit.split_decode
     splits = np.where(may_split, SPLITS, 1.0)
     ctas = whole_ctas * splits
-    mma, softmax = _block_clocks(fit.decode_tile_m, keys, d + v, op, chip, fit)
+    mma, softmax = _block_clocks(fit.decode_tile_m, keys, d + v, kv_width, op, chip, fit)
     blocks = np.ceil(np.ceil(kv / keys) / splits)  # of the longest CTA
     # Waves of CTAs. Those on one SM share its pipes: two take twice as long but wait at the same time.
     ends_s = fit.cta_waits * chip.dram_latency_s / per_sm
@@ -180,14 +182,26 @@ def _ctas_per_sm(rows, keys, head_dim, kv_width, chip, fit):
     return np.maximum(np.floor(chip.shared_bytes_per_sm / shared_bytes), 1.0)
 
 
-def _block_clocks(rows, keys, qk_and_v_dim, op, chip, fit):
-    """SM clocks that a KV block costs: (its MMAs at the sustained rate, softmax that they don't hide)."""
+def _block_clocks(rows, keys, qk_and_v_dim, kv_width, op, chip, fit):
+    """SM clocks that a KV block costs: (its MMAs at the sustained rate, softmax and widening that they don't hide)."""
     efficiency = fit.mma_efficiency
     if "kv_width" in op.dims:  # keys wider than values; or one is part of the other
         shared = op.dims["kv_width"] < op.dims["head_dim"] + op.dims["v_head_dim"]
         efficiency = min(efficiency, fit.latent_absorbed if shared else fit.latent_expanded)
     mma = rows * keys * qk_and_v_dim / (chip.tensor_cores_per_sm * chip.fma_per_clock(op.dtype) * efficiency)
-    return mma, rows * keys * (1 / EXP_PER_CLOCK + fit.vector_ops / chip.fp32_cores_per_sm)
+    vector = rows * keys * (1 / EXP_PER_CLOCK + fit.vector_ops / chip.fp32_cores_per_sm)
+    return mma, vector + keys * kv_width * _widening(op, chip) / ISSUE_PER_CLOCK
+
+
+def _widening(op, chip):
+    """CUDA-core instructions that make an element of a narrow cache one that MMAs take, as for narrow weights. Hopper
+    and Blackwell multiply 8-bit ones as they are.
+    """
+    elem_bytes = np.asarray(op.dims["kv_elem_bytes"], dtype=float)[..., None]
+    narrow, native = chip.fit.narrow, chip.architecture in ("hopper", "blackwell")
+    eight_bit = 0.0 if native else narrow.dequant8_ops
+    by_width = np.where(elem_bytes > 0.75, eight_bit, narrow.dequant4_ops)
+    return np.where(elem_bytes < 0.9 * op.dims["io_elem_bytes"], by_width, 0.0)
 
 
 def _causal_blocks(q_len, kv_len, rows, keys, window=None):

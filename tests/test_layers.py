@@ -17,7 +17,7 @@ MAY_IMPORT = {
     "hardware": {"inputs"},
     "runtimes": set(),
     "kernels/gemm": set(),
-    "kernels/attention": set(),
+    "kernels/attention": {"kernels"},
     "kernels/moe": {"experts", "kernels"},
     "loads": set(),
     "kernels/pointwise": set(),
@@ -37,7 +37,7 @@ MAY_IMPORT = {
     | {"report", "roofline", "runtimes", "seed", "variants"}
     | {"configs", "traced"},
     "visualize": {"cycles", "estimator", "inputs", "report", "roofline"},
-    "validation/sets": set(),
+    "validation/sets": {"runtimes"},
     "validation/rows": {"cycles", "hardware", "kernels", "ops"},
     "validation/package": {"cycles", "hardware", "kernels", "loads", "ops", "precision", "roofline"}
     | {"validation/rows", "validation/sets"},

@@ -189,7 +189,8 @@ def test_narrower_weights_help_decode():
     tpot = [estimate(Case(hardware="a100-80gb-sxm", batch=8, weights=form)).tpot_s for form in (None, "int8", "int4")]
     assert tpot[0] > tpot[1] > tpot[2] > 0.4 * tpot[0]
     cache = [estimate(Case(batch=32, kv_cache=form)).tpot_s for form in (None, "fp8", "int4")]
-    assert cache[0] > cache[1] >= cache[2]  # then no longer bound by the cache
+    assert cache[0] > max(cache[1:])
+    assert cache[2] > 0.95 * cache[1]  # widening 4-bit elements takes the CUDA cores as long as 8-bit ones take DRAM
 
 
 # What must always hold -------------------------------------------------------------------------------------------

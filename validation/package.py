@@ -23,6 +23,7 @@ from validation.sets import (
     B200,
     DATA_SETS,
     ENGINE_ATTENTION,
+    FLASHINFER,
     H100,
     H200,
     LATENT_SETS,
@@ -263,6 +264,8 @@ def attention_rows(data: DataSet, folder: Path, phase: str, cache: str = "bfloat
         engine = engine | SGLANG_ATTENTION[chip.architecture]
     elif data.engine == "trtllm":
         engine = engine | ({"extra_kernels": 1} if phase == "prefill" else TRTLLM_WIDE if wide else {})
+    elif cache == "fp8" and chip.architecture == "ada":
+        engine = engine | FLASHINFER
     if data.engine == "trtllm":  # its QKV preprocessing kernel copies Q too
         append = replace(append, in_bytes=append.in_bytes + op.in_bytes, out_bytes=op.in_bytes)
     extra_s = np.zeros(op.dims["kv_len"].shape)

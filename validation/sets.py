@@ -148,9 +148,10 @@ TRTLLM_GROUP = 32
 TRTLLM_WIDE = {name: RUNTIMES["tensorrt-llm"].attention[name] for name in ("decode_tile_m", "sm_bytes_per_clock")}
 # On the A100, SGLang 0.5 runs FlashAttention-3's sm80 kernels: 128 x 64 tiles with packed heads, a metadata kernel.
 SGLANG_A100 = {"tile_m": 128, "tile_n": 64, "decode_tile_m": 128, "pack_prefill": True, "extra_kernels": 1}
-# On the L40S, FlashInfer's: packed heads, tiles of 16 rows where a sequence has no more (FA2DetermineCtaTileQ).
-SGLANG_ADA = {"decode_tile_m": 16, "pack_prefill": True}
-SGLANG_ATTENTION = {"ampere": SGLANG_A100, "ada": SGLANG_ADA, "hopper": {}, "blackwell": {}}
+# On the L40S, FlashInfer's, as does vLLM for an fp8 cache: packed heads, tiles of 16 rows where a sequence has no more
+# (FA2DetermineCtaTileQ).
+FLASHINFER = {"decode_tile_m": 16, "pack_prefill": True}
+SGLANG_ATTENTION = {"ampere": SGLANG_A100, "ada": FLASHINFER, "hopper": {}, "blackwell": {}}
 
 
 @dataclass(frozen=True, kw_only=True)
