@@ -24,7 +24,7 @@ from ops import Number, Op
 from precision import ACTIVATION_FORMATS, KV_FORMATS, WEIGHT_FORMATS, Precision, in_dtype, on_chip, precision
 from roofline import roofline_causes, roofline_s
 from runtimes import RUNTIMES, Runtime
-from variants import prefill_passes, speculative_contexts
+from variants import Pass, prefill_passes, speculative_contexts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -408,16 +408,24 @@ def prefill_phase(case: Case, model: Model, chip: Chip) -> Phase:
     takes the prompts too.
     """
     passes = prefill_passes(case.batch, case.input_tokens, case.prefix_tokens, case.chunked_prefill)
+    chunked = case.chunked_prefill is not None  # then an array is that of a prompt's chunks, not of cases
+
+    def count(each: Pass) -> int:
+        return each.times * (np.size(each.kv_len) if chunked else 1)
 
     def kernels(case: Case, model: Model) -> tuple[Kernel, ...]:
         timed = []
         for each in passes:
+
+            def over_passes(x: Number, each: Pass = each) -> Number:
+                return each.times * np.sum(x) if chunked and np.ndim(x) else x * count(each)
+
             entries = timed_pass(case, model, chip, each.batch, each.q_len, each.kv_len, decode=False)
-            timed.append(tuple(phase_kernel(*entry, lambda x, times=each.times: x * times) for entry in entries))
+            timed.append(tuple(phase_kernel(*entry, over_passes) for entry in entries))
         return sum_kernels(timed)
 
     drafted = drafts(kernels(draft_case(case), case.draft), 1) if case.draft else ()
-    return Phase(steps=sum(each.times for each in passes), kernels=kernels(case, model) + drafted)
+    return Phase(steps=sum(map(count, passes)), kernels=kernels(case, model) + drafted)
 
 
 def drafts(kernels: tuple[Kernel, ...], passes: int) -> tuple[Kernel, ...]:
@@ -587,10 +595,8 @@ def memory(case: Case, model: Model, chip: Chip) -> Memory:
         activation_bytes, per_sequence = activation_per_sequence * case.batch, kv_per_sequence + activation_per_sequence
     else:  # a pass holds a chunk, however many sequences there are
         # a full chunk, as engines reserve it, even where these sequences don't fill one
-        full = max(case.batch, case.chunked_prefill // (case.input_tokens - case.prefix_tokens))
-        passes = prefill_passes(full, case.input_tokens, case.prefix_tokens, case.chunked_prefill)
-        largest = max(passes, key=lambda each: each.batch * each.q_len)
-        sizes = (largest.batch, largest.q_len, passes[-1].kv_len)
+        new = case.input_tokens - case.prefix_tokens
+        sizes = (max(1, case.chunked_prefill // new), min(case.chunked_prefill, new), case.input_tokens)
         activation_bytes, per_sequence = pass_activation_bytes(case, model, chip, *sizes, elem_bytes), kv_per_sequence
         room, usable = max(0, room - activation_bytes), max(0, usable - activation_bytes)
     return Memory(

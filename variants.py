@@ -10,10 +10,14 @@ import numpy as np
 from inputs import InputError
 from ops import Number
 
+MAX_CHUNKS = 2**17  # of one prompt
+
 
 @dataclass(frozen=True)
 class Pass:
-    """`times` passes over `batch` sequences, each with `q_len` new tokens that end a context of `kv_len`."""
+    """`times` passes over `batch` sequences, each with `q_len` new tokens that end a context of `kv_len`. In chunked
+    prefill kv_len may be an array: as many passes for each of its elements.
+    """
 
     batch: Number
     q_len: Number
@@ -40,9 +44,14 @@ def prefill_passes(batch: Number, prompt: Number, prefix: int, chunk: int | None
         whole, rest = divmod(batch, together)
         passes = [Pass(together, new, prompt, whole)]
         return passes + ([Pass(rest, new, prompt)] if rest else [])
-    ends = [*range(chunk, new, chunk), new]
-    starts = [0, *ends[:-1]]
-    return [Pass(1, end - start, prefix + end, batch) for start, end in zip(starts, ends, strict=True)]
+    chunks = -(-new // chunk)
+    if chunks > MAX_CHUNKS:
+        raise InputError(f"chunked-prefill {chunk} cuts {new:,} tokens into more than {MAX_CHUNKS:,} chunks")
+    last = (chunks - 1) * chunk  # tokens before the last chunk
+    passes = [Pass(1, chunk, prefix + chunk, batch)]
+    if chunks > 2:  # apart from the first, which has no context, and so other kernels where a chunk is short
+        passes.append(Pass(1, chunk, prefix + np.arange(2.0 * chunk, last + 1, chunk), batch))
+    return [*passes, Pass(1, new - last, prefix + new, batch)]
 
 
 def expected_tokens(draft_tokens: int, acceptance: float) -> float:

@@ -27,11 +27,14 @@ def test_chunks_cover_every_prompt_once():
     # 600 tokens in chunks of 256: ends at 256, 512, 600; once for each of the 3 sequences
     chunks = prefill_passes(3, 600, 0, 256)
     assert chunks == [Pass(1, 256, 256, 3), Pass(1, 256, 512, 3), Pass(1, 88, 600, 3)]
+    first, middle, last = prefill_passes(2, 1000, 24, 200)  # 976 tokens after 24: ends at 224, 424, 624, 824, 1000
+    assert (first, last) == (Pass(1, 200, 224, 2), Pass(1, 176, 1000, 2))
+    assert middle.kv_len.tolist() == [424, 624, 824] and (middle.q_len, middle.times) == (200, 2)
     # 7 prompts of 100 in passes of at most 350 tokens: 3 + 3 + 1
     assert prefill_passes(7, 100, 0, 350) == [Pass(3, 100, 100, 2), Pass(1, 100, 100)]
     for batch, prompt, prefix, chunk in ((3, 600, 0, 256), (7, 100, 20, 350), (2, 1000, 10, 1)):
         passes = prefill_passes(batch, prompt, prefix, chunk)
-        assert sum(p.batch * p.q_len * p.times for p in passes) == batch * (prompt - prefix)
+        assert sum(p.batch * p.q_len * p.times * np.size(p.kv_len) for p in passes) == batch * (prompt - prefix)
         assert all(p.batch * p.q_len <= chunk for p in passes)
 
 
@@ -100,6 +103,7 @@ def test_longest_context():
     [
         ({"chunked_prefill": 0}, "chunked-prefill must be"),
         ({"chunked_prefill": 64, "batch": np.array([1, 2])}, "single sizes"),
+        ({"chunked_prefill": 1, "input_tokens": 2**18}, "into more than 131,072 chunks"),
         ({"speculative": -1}, "speculative must be"),
         ({"speculative": 2, "acceptance": 1.5}, "acceptance must be"),
         ({"speculative": 2, "batch": np.array([1, 2])}, "single sizes"),
