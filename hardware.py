@@ -206,8 +206,8 @@ ADA = Architecture(
     attention=replace(
         AMPERE_ATTENTION,
         pack_copies=0,
-        mma_efficiency=0.5723,
-        dram_efficiency=0.7876,
+        mma_efficiency=0.5791,
+        dram_efficiency=0.7867,
         append_waits=8.234,  # as on the H100: the kernel of vLLM 0.24
     ),
     pointwise=AMPERE_POINTWISE,

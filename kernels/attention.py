@@ -16,7 +16,7 @@ from kernels.gemm import ISSUE_PER_CLOCK
 # Parts into which the KV range may be split; FlashAttention-2 and 3 stop at 128.
 SPLITS = np.array([1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128], dtype=float)
 EXP_PER_CLOCK = 16  # exp2 per clock and SM [CUDA C++ Programming Guide, arithmetic instructions, cc 8.0 to 10.0]
-THREADS_PER_SM = 2048  # [CUDA C++ Programming Guide, cc 8.0, 9.0, 10.0]
+THREADS_PER_SM = {"ampere": 2048, "ada": 1536, "hopper": 2048, "blackwell": 2048}  # [CUDA C++ Programming Guide]
 SPARSE_ROWS = {"blackwell": 128}  # query heads of a CTA where each query has its own keys (FlashMLA's sparse prefill)
 SPARSE_ROWS_ELSEWHERE = 64
 INDEX_ROWS = 128  # heads times queries of a CTA that scores keys (DeepGEMM's fp8_mqa_logits)
@@ -154,7 +154,7 @@ def kv_append(op, chip, fit, *, resident=0.0) -> dict[str, np.ndarray]:
     """
     dram_s = (1 - resident) * op.bytes / (chip.dram_read_bytes_per_s * fit.dram_efficiency)
     threads = np.minimum(op.dims["width"] / 2, 512)
-    waves = op.dims["rows"] * threads / (THREADS_PER_SM * chip.sm_count)
+    waves = op.dims["rows"] * threads / (THREADS_PER_SM[chip.architecture] * chip.sm_count)
     wait_s = np.maximum(waves * fit.append_waits * chip.dram_latency_s - dram_s, 0.0)
     return {"dram": dram_s, "latency": wait_s, "launch": fit.kernel_clocks / chip.clock_hz + 0.0 * dram_s}
 
