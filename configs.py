@@ -165,12 +165,18 @@ def mixture(c: Config, experts: str, width: str, *, shared: int = 0, **changes) 
         "expert_intermediate": c.size(width),
         "shared_expert_intermediate": shared,
     }
+    if c.get("n_group") is not None:
+        groups = c.size("n_group", high=fields["experts"])
+        if fields["experts"] % groups:
+            c.refuse(f"n_group ({groups}) must divide {experts} ({fields['experts']})")
+        if c.get("topk_group") is not None:
+            c.size("topk_group", high=groups)
     return fields | changes
 
 
 def leading_dense(c: Config, layers: int) -> dict:
     """first_k_dense_replace dense layers, then a mixture in every moe_layer_freq-th."""
-    first, every = c.size("first_k_dense_replace", 0, low=0), c.size("moe_layer_freq", 1)
+    first, every = c.size("first_k_dense_replace", 0, low=0, high=layers), c.size("moe_layer_freq", 1)
     if every == 1:
         return {"dense_layers": min(first, layers), "intermediate": c.size("intermediate_size", 0) if first else 0}
     letters = "".join("E" if i >= first and i % every == 0 else "D" for i in range(layers))
@@ -276,6 +282,9 @@ def qwen_mixture(c: Config, **changes) -> dict:
     only = c.get("mlp_only_layers", [])
     if not isinstance(only, list):
         c.refuse(f"mlp_only_layers must be a list, not {shown(only)}")
+    beyond = [i for i in only if i not in range(layers)]
+    if beyond:
+        c.refuse(f"mlp_only_layers has {shown(beyond[0])}, but the layers are 0 to {layers - 1}")
     letters = "".join("D" if i in only or (i + 1) % every else "E" for i in range(layers))
     shared = c.size("shared_expert_intermediate_size", 0, low=0)
     fields = mixture(c, "num_experts", "moe_intermediate_size", shared=shared, mlps=compact(letters))

@@ -95,7 +95,7 @@ def sustained(chip):
     narrow_efficiency = min(fit.narrow.tensor_efficiency, share * HALF_WIDTH_POWER)
     return replace(
         fit,
-        gemm=replace(fit.gemm, tensor_efficiency=min(fit.gemm.tensor_efficiency, share)),
+        gemm=replace(fit.gemm, tensor_efficiency=min(fit.gemm.tensor_efficiency, share), power_share=share),
         narrow=replace(fit.narrow, tensor_efficiency=narrow_efficiency),
         moe=replace(fit.moe, tensor_efficiency=min(fit.moe.tensor_efficiency, share)),
         attention=replace(fit.attention, mma_efficiency=min(fit.attention.mma_efficiency, share)),

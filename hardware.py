@@ -190,7 +190,7 @@ AMPERE_MOE = MoeFit(turns=1.0, tensor_efficiency=0.8872, overlap=2.412, layer_cl
 ASYNCHRONOUS_MOE = replace(AMPERE_MOE, turns=0.0)  # wgmma, UMMA; nothing refitted
 # Fitted on the H100's gated delta nets: product_clocks and waits on vLLM's scans and updates, stage_efficiency on
 # SGLang's scans. No scan was measured before Hopper, no scan of Mamba-2 anywhere.
-STAGED_RECURRENT = RecurrentFit(fused_delta_rule=False, product_clocks=1375.0, waits=8.189, stage_efficiency=0.7474)
+STAGED_RECURRENT = RecurrentFit(fused_delta_rule=False, product_clocks=1376.0, waits=8.198, stage_efficiency=0.7375)
 FUSED_RECURRENT = replace(STAGED_RECURRENT, fused_delta_rule=True)
 AMPERE = Architecture(
     gemm=AMPERE_GEMM,
@@ -223,7 +223,7 @@ HOPPER_POINTWISE = replace(  # Blackwell too, where nothing was measured
     | H100_PER_CLOCK,
 )
 HOPPER = Architecture(
-    gemm=replace(AMPERE_GEMM, dram_efficiency=0.8899, overlap=13.55, power_share=794.5 / 989),  # measured [MAMF]
+    gemm=replace(AMPERE_GEMM, dram_efficiency=0.9018, overlap=5.565, power_share=794.5 / 989),  # measured [MAMF]
     attention=replace(
         AMPERE_ATTENTION,  # FlashAttention-3: ping-pong hides FP32 work, parallel combine, longest tile first
         tile_m=128,

@@ -185,6 +185,8 @@ class Model:
             if self.experts_per_token > self.experts:
                 chosen = f"model.experts_per_token ({self.experts_per_token})"
                 raise InputError(f"{chosen} is more than model.experts ({self.experts})")
+        elif self.experts:
+            raise InputError(f"model.experts ({self.experts}) needs layers with a mixture: E, H or B in model.mlps")
 
     def _needs(self, what: str, *names: str):
         for name in names:

@@ -221,6 +221,8 @@ def _by_method(method: str, quantization: dict, dtype: str) -> Precision:
     pick("quant_method", method, known)
     if method in ("gptq", "awq"):
         bits, group = int(quantization.get("bits", 4)), int(quantization.get("group_size", 128))
+        if group < 1 and group != -1:
+            raise InputError(f"{method}: group_size must be from 1, or -1 for one group a column, not {group}")
         symmetric = quantization.get("sym", method == "gptq") and not quantization.get("zero_point", False)
         return _integer_weights(bits, group, not symmetric, dtype)
     if method in ("fp8", "fbgemm_fp8"):

@@ -7,7 +7,8 @@ from tabulate import tabulate
 
 from cycles import CAUSES
 from experts import distinct_experts
-from intervals import validated
+from hardware import CHIPS
+from intervals import passes_measured, validated
 from variants import expected_tokens
 
 MS, GIB = 1e-3, 2**30
@@ -27,6 +28,9 @@ def si(value: float, unit: str) -> str:
         if value >= scale:
             return f"{value / scale:.3g} {prefix}{unit}"
     return f"{value:.3g} {unit}"
+
+
+UNTIMED = ("base_clock_hz", "tdp_w")  # facts of a chip that no timing reads
 
 
 def text(est, overrides: dict[str, str], *, bound=None, flash=None, explain: bool = False) -> str:
@@ -267,6 +271,17 @@ def _notes(est) -> list[str]:
     notes += [f"note: {est.precision_note}"] if est.precision_note else []
     if est.intervals and not validated(est.chip):
         notes.append(f"note: no measurements of {est.chip.name} as it is here: the interval is widened")
+    elif est.intervals and not passes_measured(est.chip):
+        notes.append(f"note: kernels of {est.chip.name} were measured, but no whole pass of a model")
+    catalogued = CHIPS.get(est.chip.name, est.chip)
+    for field in UNTIMED:
+        if getattr(est.chip, field) != getattr(catalogued, field):
+            notes.append(f"note: hardware.{field} times nothing; the power limit is hardware.tensor_sustained_share")
+    if est.case.draft and est.case.draft.vocab != est.model.vocab:
+        sizes = f"{est.case.draft.vocab:,} tokens, not {est.model.vocab:,}"
+        notes.append(
+            f"note: {est.case.draft.title}'s vocabulary has {sizes}: an engine can't use its guesses as they are"
+        )
     context = est.case.input_tokens + est.case.output_tokens
     if context > est.model.max_positions:
         trained = f"{est.model.title} was trained for {est.model.max_positions:,}"

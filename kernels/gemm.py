@@ -87,6 +87,7 @@ PORT_BYTES_PER_CLOCK = {
 # Of an L2 of one partition: the cycle that is found whole when it is touched again, and the one of which nothing is. On
 # an L40 the rate is full at 94 of 101 MB, 96 % are found at 103 MB, 25 % at 113 MB [GPU-BENCHES, gpu-l2-cache].
 SINGLE_L2 = (0.93, 1.15)
+CLUSTER = {"hopper": 2}  # CTAs above one another that one read of their W panel from the L2 serves (TMA multicast)
 REDUCE_BYTES = 8  # of an element and split: an fp32 partial sum written and read
 
 
@@ -215,7 +216,8 @@ def _parts(
 
     a_bytes, b_bytes, c_bytes = a_width * m * k * batch, b_width * k * n * batch, c_width * m * n * batch
     reduce_s = (split > 1) * (fit.split_k_s + split * m * n * batch * REDUCE_BYTES / chip.l2_bytes_per_s)
-    l2_s = (a_bytes * tiles_n + b_bytes * tiles_m + c_bytes) / chip.l2_bytes_per_s
+    cluster = CLUSTER.get(chip.architecture, 1) if specialised else 1
+    l2_s = (a_bytes * tiles_n + b_bytes * np.ceil(tiles_m / cluster) + c_bytes) / chip.l2_bytes_per_s
     dram_bytes = a_bytes + b_bytes * (1 - weights_resident) + c_bytes
     dram_s = (1 - resident) * (dram_bytes / (chip.dram_read_bytes_per_s * fit.dram_efficiency) + fit.dram_ramp_s)
     unlimited_s = start_s + loop_s + store_s + reduce_s

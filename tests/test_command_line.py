@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from estimator import run
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -66,6 +68,15 @@ def test_report_and_json():
         assert part in text.stdout
     result = program("estimator.py", "--json")
     assert json.loads(result.stdout)["batch"] == 8
+
+
+def test_notes_say_what_an_estimate_rests_on():
+    assert "but no whole pass" in run(["--hardware", "l40s"])
+    assert "but no whole pass" not in run(["--hardware", "h100-sxm"])
+    assert "hardware.tdp_w times nothing" in run(["--set", "hardware.tdp_w=150"])
+    drafted = ["--speculative", "3", "--draft"]
+    assert "vocabulary has 151,936 tokens, not 128,256" in run([*drafted, "qwen3-0.6b"])
+    assert "vocabulary" not in run([*drafted, "llama3.2-1b"])
 
 
 def test_lists():

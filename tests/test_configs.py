@@ -66,6 +66,28 @@ def test_unusable_files_are_refused_in_one_line(tmp_path, capsys, content, messa
     assert message in error and error.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        ("deepseek-v3", {"n_group": 7}, "n_group (7) must divide n_routed_experts (256)"),
+        ("deepseek-v3", {"topk_group": 20}, "must be a whole number from 1 to 8, not 20"),
+        ("deepseek-v3", {"first_k_dense_replace": 100}, "must be a whole number from 0 to 61, not 100"),
+        ("qwen3-30b-a3b", {"mlp_only_layers": [99]}, "has 99, but the layers are 0 to 47"),
+        (
+            "llama3.2-1b",
+            {"quantization_config": {"quant_method": "awq", "bits": 4, "group_size": 0}},
+            "group_size must be from 1, or -1",
+        ),
+    ],
+)
+def test_configs_that_contradict_themselves(tmp_path, capsys, name, changes, message):
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(json.loads((configs.CATALOGUE / f"{name}.json").read_text()) | changes))
+    assert guarded(run, ["--model", str(path)]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+
+
 @pytest.mark.parametrize("name", ["no-such-model", "owner/no-such-model", "", "."])
 def test_what_is_neither_name_nor_file(name):
     with pytest.raises(InputError):

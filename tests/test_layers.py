@@ -31,7 +31,7 @@ MAY_IMPORT = {
     "traced": {"inputs", "ops"},
     "configs": {"inputs", "model", "precision", "traced"},
     "variants": {"inputs", "ops"},
-    "report": {"cycles", "experts", "intervals", "variants"},
+    "report": {"cycles", "experts", "hardware", "intervals", "variants"},
     "seed": {"model", "ops", "roofline"},
     "estimator": {"cycles", "hardware", "inputs", "intervals", "model", "ops", "precision"}
     | {"report", "roofline", "runtimes", "seed", "variants"}

@@ -144,8 +144,9 @@ def fit_kernels(folder: Path):
     yield "ampere moe", asdict(AMPERE.moe), fit_part("moe", AMPERE, MIXTURE_START, sets, 200)
     for name, hardware, gemm_names, attention_names in REFITS:
         committed = ARCHITECTURES[name]
-        # what was not refitted is Ampere's; what the kernels are is the architecture's own
-        gemm_base = replace(committed, gemm=replace(AMPERE.gemm, **gemm_found))
+        # what was not refitted is Ampere's; what the kernels are and what power leaves is the architecture's own
+        gemm = replace(AMPERE.gemm, power_share=committed.gemm.power_share, **gemm_found)
+        gemm_base = replace(committed, gemm=gemm)
         own = [data for data in DATA_SETS if data.hardware == hardware]
         sets = [sampled(gemm_rows(data, folder), 1000) for data in own]
         start = {field: getattr(gemm_base.gemm, field) for field in gemm_names} | POWER_START

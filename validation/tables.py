@@ -152,10 +152,10 @@ def report_measured(path: Path, as_json: bool) -> str:
     rows, skipped = read_measured(path)
     for reason in skipped:
         print(f"{path}: skipped {reason}", file=sys.stderr)
-    if as_json:
-        return json.dumps({"rows": rows, "skipped": len(skipped)}, allow_nan=False)
     if not rows:
         raise InputError(f"{path} has no usable row; {len(skipped)} skipped")
+    if as_json:
+        return json.dumps({"rows": rows, "skipped": len(skipped)}, allow_nan=False)
     groups: dict[tuple[str, str], list[dict]] = {}
     for row in rows:
         what = row["kind"] if row.get("measured_us") else f"{row.get('runtime') or 'vllm'} {row['metric']}"
