@@ -104,6 +104,7 @@ class MoeFit:
 
     turns: float  # part of the operands' way into registers that MMAs wait for: 1, all of it; 0, asynchronous MMAs
     tensor_efficiency: float  # sustained MMA rate over the data-sheet peak
+    dram_efficiency: float  # share of the chip's plain read bandwidth
     overlap: float  # exponent of the p-norm of the on-chip, L2 and DRAM times of a grouped product
     layer_clocks: float  # a layer's small kernels together: softmax, top-k, counting, sorting, aligning, their gaps
 
@@ -186,7 +187,7 @@ AMPERE_POINTWISE = PointwiseFit(
     start_s=9.445e-07,
     launch_s=1.34e-6,  # back-to-back interval of tiny kernels in a CUDA graph, A100 [GPU-BENCHES, gpu-small-kernels]
 )
-AMPERE_MOE = MoeFit(turns=1.0, tensor_efficiency=0.8872, overlap=2.412, layer_clocks=31820.0)
+AMPERE_MOE = MoeFit(turns=1.0, tensor_efficiency=0.8872, dram_efficiency=1.0, overlap=2.412, layer_clocks=31820.0)
 ASYNCHRONOUS_MOE = replace(AMPERE_MOE, turns=0.0)  # wgmma, UMMA; nothing refitted
 # Fitted on the H100's gated delta nets: product_clocks and waits on vLLM's scans and updates, stage_efficiency on
 # SGLang's scans. No scan was measured before Hopper, no scan of Mamba-2 anywhere.
@@ -211,7 +212,8 @@ ADA = Architecture(
         append_waits=8.234,  # as on the H100: the kernel of vLLM 0.24
     ),
     pointwise=AMPERE_POINTWISE,
-    moe=replace(AMPERE_MOE, tensor_efficiency=0.701),  # that of its dense products
+    # As its dense products' to Ampere's: the MMA rate is theirs, GDDR6 gives as much less
+    moe=replace(AMPERE_MOE, tensor_efficiency=0.701, dram_efficiency=0.7888 / 0.8491),
     recurrent=STAGED_RECURRENT,
 )
 # Of the bf16 peak: 660 TFLOP/s where compute-bound, on an H800 SXM [deepseek-ai/FlashMLA, README of April 2025].

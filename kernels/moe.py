@@ -62,7 +62,7 @@ def grouped_gemm(op, chip, fit, *, resident=0.0, untuned=False) -> dict[str, np.
     gemm_fit = replace(
         fit.gemm,
         tensor_efficiency=efficiency,
-        dram_efficiency=1.0,
+        dram_efficiency=fit.moe.dram_efficiency,
         step_clocks=0.0,
         overlap=fit.moe.overlap,
     )
