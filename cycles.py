@@ -89,7 +89,7 @@ KERNELS |= dict.fromkeys(POINTWISE, _pointwise) | dict.fromkeys(("grouped_gemm",
 
 def sustained(chip):
     """The chip's constants with MMA rates that hold: benchmarks of one kernel run at boost clock and often on
-    zeros, a model's pass at the clock that the power limit leaves for real data.
+    zeros, a model's pass at the clock that the power limit leaves for data that flips bits.
     """
     fit, share = chip.fit, chip.tensor_sustained_share
     narrow_efficiency = min(fit.narrow.tensor_efficiency, share * HALF_WIDTH_POWER)

@@ -46,8 +46,8 @@ MAY_IMPORT = {
     | {"precision", "validation/pointwise"},
     "validation/tables": {"inputs", "intervals", "roofline", "validation/measured", "validation/package"}
     | {"validation/pointwise", "validation/rows", "validation/sets"},
-    "validation/fits": {"hardware", "runtimes", "validation/measured", "validation/package", "validation/pointwise"}
-    | {"validation/rows", "validation/sets"},
+    "validation/fits": {"cycles", "hardware", "runtimes", "validation/measured", "validation/package"}
+    | {"validation/pointwise", "validation/rows", "validation/sets"},
     "validation/pictures": {
         "validation/package",
         "validation/rows",

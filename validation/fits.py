@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from hardware import AMPERE, ARCHITECTURES, H100_PER_CLOCK, HOPPER, NARROW
+from cycles import sustained
+from hardware import AMPERE, ARCHITECTURES, CHIPS, H100_PER_CLOCK, HOPPER, NARROW
 from runtimes import RUNTIMES
 from validation.measured import end_to_end_row
 from validation.package import (
@@ -20,17 +21,19 @@ from validation.package import (
     sparse_rows,
 )
 from validation.pointwise import pointwise_rows, pointwise_s
-from validation.rows import Rows, halves, sampled
+from validation.rows import Rows, chosen, halves, sampled
 from validation.sets import (
     CSV_FOLDER,
     DATA_SETS,
     H100,
+    LARGE,
     LATENT_SETS,
     LAYER_EVENTS_S,
     MIXTURE_SETS,
     NARROW_FITTED,
     RECURRENT_SETS,
     REFITS,
+    SUSTAINED_FITTED,
     fit_row,
 )
 
@@ -67,6 +70,7 @@ AT_MOST_ONE = (
     "latent_absorbed",
     "tensor_efficiency",
     "power_share",
+    "tensor_sustained_share",
     "mma_efficiency",
     "dram_efficiency",
     "l2_usable",
@@ -84,7 +88,13 @@ def fit_table(folder: Path | None) -> list[list]:
     """Every fitted constant: what is committed, and what the fit finds now."""
     results = [*fit_pointwise(), *fit_runtimes()]
     if folder:
-        results += [*fit_kernels(folder), *fit_narrow(folder), *fit_recurrent(folder), *fit_sparse(folder)]
+        results += [
+            *fit_kernels(folder),
+            *fit_sustained(folder),
+            *fit_narrow(folder),
+            *fit_recurrent(folder),
+            *fit_sparse(folder),
+        ]
     return [
         [what, name, f"{committed[name]:.4g}", f"{value:.4g}", f"{value / committed[name] - 1:+.1%}"]
         for what, committed, found in results
@@ -155,6 +165,22 @@ def fit_kernels(folder: Path):
         sets = [sampled(attention_rows(own[0], folder, phase), 1500) for phase in phases]
         start = {field: getattr(AMPERE.attention, field) for field in attention_names}
         yield f"{name} attention", asdict(committed.attention), fit_part("attention", committed, start, sets, 100)
+
+
+def fit_sustained(folder: Path):
+    """(what, committed, found): what a pass sustains, by large products on random data, TensorRT-LLM's and SGLang's."""
+    for hardware in SUSTAINED_FITTED:
+        chip = CHIPS[hardware]
+        sets = [gemm_rows(data, folder) for data in DATA_SETS if data.hardware == hardware and data.engine != "vllm"]
+        work = [rows.op.dims["m"] * rows.op.dims["n"] * rows.op.dims["k"] for rows in sets]
+        large = [chosen(rows, np.flatnonzero(mnk >= LARGE)) for rows, mnk in zip(sets, work, strict=True)]
+
+        def residuals(constants: dict[str, float], chip=chip, large=large) -> np.ndarray:
+            fit = sustained(replace(chip, **constants))
+            return np.concatenate([np.log(rows.estimate_s(fit) / rows.measured_s) for rows in large])
+
+        found = fit_constants(residuals, {"tensor_sustained_share": 0.7}, 60)
+        yield f"a pass on the {hardware}", asdict(chip), found
 
 
 def fit_narrow(folder: Path):

@@ -10,7 +10,7 @@ import numpy as np
 
 from validation.package import attention_rows, gemm_rows, narrow_rows
 from validation.rows import Rows, sampled
-from validation.sets import DATA_SETS, TRTLLM_GROUP
+from validation.sets import DATA_SETS, LARGE, TRTLLM_GROUP
 from validation.tables import errors
 from visualize import save
 
@@ -20,7 +20,6 @@ BIN_ROWS = 15  # fewer rows than this don't make a bin of a band
 CLOUD = 250  # rows of one series drawn as points
 LONG_KV = 4096  # tokens from which decode is all reading of K and V
 SHORT_K = 1024  # up to which storing a tile shows beside multiplying it
-LARGE = 1e12  # m x n x k from which products run long enough for the power limit to set the clock
 
 
 @dataclass(frozen=True, kw_only=True)
