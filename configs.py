@@ -178,7 +178,7 @@ def leading_dense(c: Config, layers: int) -> dict:
     """first_k_dense_replace dense layers, then a mixture in every moe_layer_freq-th."""
     first, every = c.size("first_k_dense_replace", 0, low=0, high=layers), c.size("moe_layer_freq", 1)
     if every == 1:
-        return {"dense_layers": min(first, layers), "intermediate": c.size("intermediate_size", 0) if first else 0}
+        return {"dense_layers": first, "intermediate": c.size("intermediate_size", 0) if first else 0}
     letters = "".join("E" if i >= first and i % every == 0 else "D" for i in range(layers))
     return {"mlps": compact(letters), "intermediate": c.size("intermediate_size")}
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from kernels.attention import decode_attention, index_scores, kv_append, prefill_attention
-from kernels.gemm import HALF_WIDTH_POWER, gemm, usable_l2_bytes
+from kernels.gemm import gemm, power_share, usable_l2_bytes
 from kernels.moe import combine, grouped_gemm, route
 from kernels.pointwise import pointwise
 from kernels.recurrent import scan, state_update
@@ -40,8 +40,8 @@ def cycle_causes(op: Op, chip, fit=None, *, weights_resident: float = 0.0, resid
     """Seconds of one launch of `op` by cause; they add up to cycle_s. Raises KeyError for an unknown kind.
 
     fit: an Architecture's constants, by default the chip's. weights_resident: the part of its weights that the
-    kernel finds in the L2 instead of DRAM; resident: of all that a product or attention reads, as in a benchmark that
-    repeats one call. With both 0 the time is never below the roofline.
+    kernel finds in the L2 instead of DRAM; resident: of all that a product, attention or an update of states reads, as
+    in a benchmark that repeats one call. With both 0 the time is never below the roofline.
     """
     return KERNELS[op.kind](op, chip, fit or chip.fit, weights_resident, resident)
 
@@ -68,8 +68,12 @@ def _index_scores(op, chip, fit, *_):
     return index_scores(op, chip, fit.attention)
 
 
-def _recurrent(op, chip, fit, *_):
-    return (scan if op.kind == "scan" else state_update)(op, chip, fit)
+def _scan(op, chip, fit, *_):
+    return scan(op, chip, fit)
+
+
+def _state_update(op, chip, fit, _, resident):
+    return state_update(op, chip, fit, resident=resident)
 
 
 def _pointwise(op, chip, fit, *_):
@@ -83,7 +87,7 @@ def _mixture(op, chip, fit, *_):
 POINTWISE = ("norm", "rope", "swiglu", "activation", "residual", "elementwise", "embedding", "softmax", "sample")
 POINTWISE += ("quantize", "topk", "pooling", "conv", "conv_update")
 KERNELS = {"gemm": _gemm, "attention": _attention, "kv_write": _kv_append}
-KERNELS |= {"index_scores": _index_scores, "scan": _recurrent, "state_update": _recurrent}
+KERNELS |= {"index_scores": _index_scores, "scan": _scan, "state_update": _state_update}
 KERNELS |= dict.fromkeys(POINTWISE, _pointwise) | dict.fromkeys(("grouped_gemm", "route", "combine"), _mixture)
 
 
@@ -92,10 +96,11 @@ def sustained(chip):
     zeros, a model's pass at the clock that the power limit leaves for data that flips bits.
     """
     fit, share = chip.fit, chip.tensor_sustained_share
-    narrow_efficiency = min(fit.narrow.tensor_efficiency, share * HALF_WIDTH_POWER)
+    dense = replace(fit.gemm, tensor_efficiency=min(fit.gemm.tensor_efficiency, share), power_share=share)
+    narrow_efficiency = min(fit.narrow.tensor_efficiency, power_share("fp8", dense))
     return replace(
         fit,
-        gemm=replace(fit.gemm, tensor_efficiency=min(fit.gemm.tensor_efficiency, share), power_share=share),
+        gemm=dense,
         narrow=replace(fit.narrow, tensor_efficiency=narrow_efficiency),
         moe=replace(fit.moe, tensor_efficiency=min(fit.moe.tensor_efficiency, share)),
         attention=replace(fit.attention, mma_efficiency=min(fit.attention.mma_efficiency, share)),

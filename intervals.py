@@ -39,7 +39,7 @@ SPREADS = {
 COMPOSITION = {"prefill": (0.95, 1.06), "decode": (0.98, 1.01)}  # the same of whole passes
 UNVALIDATED = 1.6  # widening, in the exponent, where nothing was measured: a judgement
 PASSES_MEASURED = ("a100-80gb-sxm", "a100-40gb-sxm", "h100-sxm", "h200-sxm")  # in validation/end_to_end.csv
-VALIDATED = ("a100-80gb-sxm", "a100-40gb-sxm", "h100-sxm", "h200-sxm", "l40s", "b200-sxm")
+VALIDATED = (*PASSES_MEASURED, "l40s", "b200-sxm")  # of the last two only kernels were measured
 
 
 def spread(op, chip) -> tuple:
@@ -47,11 +47,6 @@ def spread(op, chip) -> tuple:
     low, high = SPREADS[_regime(op)] if op.kind != "gemm" else _gemm_spread(op)
     widen = 1.0 if validated(chip) else UNVALIDATED
     return low**widen, high**widen
-
-
-def passes_measured(chip) -> bool:
-    """Was a whole pass of a model measured on this chip? Of the others in VALIDATED only kernels were."""
-    return validated(chip) and chip.name in PASSES_MEASURED
 
 
 def validated(chip) -> bool:

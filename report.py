@@ -8,10 +8,11 @@ from tabulate import tabulate
 from cycles import CAUSES
 from experts import distinct_experts
 from hardware import CHIPS
-from intervals import passes_measured, validated
+from intervals import PASSES_MEASURED, validated
 from variants import expected_tokens
 
 MS, GIB = 1e-3, 2**30
+UNTIMED = ("base_clock_hz", "tdp_w")  # facts of a chip that no timing reads
 
 
 def seconds(value: float) -> str:
@@ -28,9 +29,6 @@ def si(value: float, unit: str) -> str:
         if value >= scale:
             return f"{value / scale:.3g} {prefix}{unit}"
     return f"{value:.3g} {unit}"
-
-
-UNTIMED = ("base_clock_hz", "tdp_w")  # facts of a chip that no timing reads
 
 
 def text(est, overrides: dict[str, str], *, bound=None, flash=None, explain: bool = False) -> str:
@@ -271,7 +269,7 @@ def _notes(est) -> list[str]:
     notes += [f"note: {est.precision_note}"] if est.precision_note else []
     if est.intervals and not validated(est.chip):
         notes.append(f"note: no measurements of {est.chip.name} as it is here: the interval is widened")
-    elif est.intervals and not passes_measured(est.chip):
+    elif est.intervals and est.chip.name not in PASSES_MEASURED:
         notes.append(f"note: kernels of {est.chip.name} were measured, but no whole pass of a model")
     catalogued = CHIPS.get(est.chip.name, est.chip)
     for field in UNTIMED:

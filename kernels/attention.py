@@ -9,9 +9,11 @@ Flash-Decoding (crfm.stanford.edu/2023/10/12/flashdecoding.html) for split-KV an
 Appl. Math. 17 (1969) for the list-scheduling bound behind the tail.
 """
 
+from dataclasses import replace
+
 import numpy as np
 
-from kernels.gemm import ISSUE_PER_CLOCK
+from kernels.gemm import ISSUE_PER_CLOCK, widening_ops
 
 # Parts into which the KV range may be split; FlashAttention-2 and 3 stop at 128.
 SPLITS = np.array([1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128], dtype=float)
@@ -197,11 +199,10 @@ def _widening(op, chip):
     """CUDA-core instructions that make an element of a narrow cache one that MMAs take, as for narrow weights. Hopper
     and Blackwell multiply 8-bit ones as they are.
     """
-    elem_bytes = np.asarray(op.dims["kv_elem_bytes"], dtype=float)[..., None]
-    narrow, native = chip.fit.narrow, chip.architecture in ("hopper", "blackwell")
-    eight_bit = 0.0 if native else narrow.dequant8_ops
-    by_width = np.where(elem_bytes > 0.75, eight_bit, narrow.dequant4_ops)
-    return np.where(elem_bytes < 0.9 * op.dims["io_elem_bytes"], by_width, 0.0)
+    elem_bytes, narrow = np.asarray(op.dims["kv_elem_bytes"], dtype=float)[..., None], chip.fit.narrow
+    if chip.architecture in ("hopper", "blackwell"):
+        narrow = replace(narrow, dequant8_ops=0.0)
+    return np.where(elem_bytes < 0.9 * op.dims["io_elem_bytes"], widening_ops(elem_bytes, narrow), 0.0)
 
 
 def _causal_blocks(q_len, kv_len, rows, keys, window=None):

@@ -141,9 +141,14 @@ def operands(op, chip, narrow, tensor_efficiency) -> tuple[tuple, tuple, float]:
         tensor_efficiency = narrow.tensor_efficiency
     if b_bytes >= 0.9 * operand_bytes:
         return (a_bytes, b_bytes, c_bytes, 0.0, 0.0), (operand_bytes, operand_bytes), tensor_efficiency
-    dequant = (narrow.dequant8_ops if b_bytes > 0.75 else narrow.dequant4_ops, narrow.dequant_clocks)
+    dequant = (widening_ops(b_bytes, narrow), narrow.dequant_clocks)
     share = tensor_efficiency * MMA_SYNC_SHARE[chip.architecture]
     return (a_bytes, b_bytes, c_bytes, *dequant), (operand_bytes, b_bytes), share
+
+
+def widening_ops(elem_bytes, narrow):
+    """CUDA-core instructions that make one stored element of 8 or 4 bits an operand of 16."""
+    return np.where(np.asarray(elem_bytes) > 0.75, narrow.dequant8_ops, narrow.dequant4_ops)
 
 
 def power_share(dtype: str, fit) -> float:

@@ -92,9 +92,8 @@ def test_the_power_limit_holds_back_only_what_fills_the_chip():
 
     # 2 * 8192**3 FLOP / (142 SMs * 4 * 128 FMA * 2 * 2.52 GHz) = 1.0995e12 / 366.4e12 = 3.001 ms at the peak
     assert 3.001e-3 / chip.fit.gemm.power_share < seconds(8192, 8192, 8192, chip.fit) < 1.1 * 5.185e-3
-    assert (
-        seconds(8192, 8192, 8192, unlimited) < 4.7e-3
-    )  # 3.001 ms / 0.701, what an SM's MMAs keep up, and its overheads
+    # without the limit: 3.001 ms / 0.701, what an SM's MMAs keep up, is 4.28 ms; and its overheads
+    assert seconds(8192, 8192, 8192, unlimited) < 4.7e-3
     assert seconds(256, 256, 8192, chip.fit) == seconds(256, 256, 8192, unlimited)
 
 

@@ -159,8 +159,7 @@ def fit_kernels(folder: Path):
         gemm_base = replace(committed, gemm=gemm)
         own = [data for data in DATA_SETS if data.hardware == hardware]
         sets = [sampled(gemm_rows(data, folder), 1000) for data in own]
-        start = {field: getattr(gemm_base.gemm, field) for field in gemm_names} | POWER_START
-        start = {field: start[field] for field in gemm_names}
+        start = {field: POWER_START.get(field, getattr(gemm_base.gemm, field)) for field in gemm_names}
         yield f"{name} gemm", asdict(committed.gemm), fit_part("gemm", gemm_base, start, sets, 120)
         sets = [sampled(attention_rows(own[0], folder, phase), 1500) for phase in phases]
         start = {field: getattr(AMPERE.attention, field) for field in attention_names}
@@ -172,8 +171,7 @@ def fit_sustained(folder: Path):
     for hardware in SUSTAINED_FITTED:
         chip = CHIPS[hardware]
         sets = [gemm_rows(data, folder) for data in DATA_SETS if data.hardware == hardware and data.engine != "vllm"]
-        work = [rows.op.dims["m"] * rows.op.dims["n"] * rows.op.dims["k"] for rows in sets]
-        large = [chosen(rows, np.flatnonzero(mnk >= LARGE)) for rows, mnk in zip(sets, work, strict=True)]
+        large = [chosen(rows, np.flatnonzero(rows.op.flops >= 2 * LARGE)) for rows in sets]
 
         def residuals(constants: dict[str, float], chip=chip, large=large) -> np.ndarray:
             fit = sustained(replace(chip, **constants))
@@ -188,26 +186,24 @@ def fit_narrow(folder: Path):
     that narrows activations.
     """
 
-    def rows_of(name: str, hardware: str, engine: str) -> Rows:
+    def seen_half(name: str, hardware: str, engine: str) -> Rows:
         data = next(data for data in DATA_SETS if (data.hardware, data.engine) == (hardware, engine))
-        rows = narrow_rows(name, data, folder)
-        return halves(rows)[0] if engine == "trtllm" else sampled(rows, 4000)
+        return halves(narrow_rows(name, data, folder))[0]
 
-    weight_only = [rows_of(*entry) for entry in NARROW_FITTED]
+    weight_only = [seen_half(*entry) for entry in NARROW_FITTED]
 
-    def residuals(constants: dict[str, float], sets: list[Rows]) -> np.ndarray:
+    def residuals(constants: dict[str, float]) -> np.ndarray:
         narrow = {field: value for field, value in constants.items() if field != "layer_events_s"}
         found = []
-        for rows in sets:
-            if "layer_events_s" in constants:
-                rows = replace(rows, extra_s=constants["layer_events_s"])
+        for rows in weight_only:
+            rows = replace(rows, extra_s=constants["layer_events_s"])
             fit = replace(rows.chip.fit, narrow=replace(rows.chip.fit.narrow, **narrow))
             found.append(np.log(rows.estimate_s(fit) / rows.measured_s))
         return np.concatenate(found)
 
     start = {"dequant8_ops": 1.5, "dequant4_ops": 1.5, "dequant_clocks": 300.0, "layer_events_s": 5e-6}
     committed = asdict(NARROW) | {"layer_events_s": LAYER_EVENTS_S}
-    yield "weight-only products", committed, fit_constants(lambda x: residuals(x, weight_only), start, 200)
+    yield "weight-only products", committed, fit_constants(residuals, start, 200)
     kernel = quantize_rows(next(data for data in DATA_SETS if data.hardware == "h100-sxm"), folder)
     found = fit_rate(kernel, {"quantize": 2.0})
     yield "quantisation, elements per clock", H100_PER_CLOCK, found

@@ -9,7 +9,6 @@ from cycles import cycle_causes
 from hardware import Chip
 from kernels.gemm import gemm, resident_fraction
 from kernels.moe import grouped_gemm
-from kernels.recurrent import state_update
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,9 +42,6 @@ class Rows:
             fit = replace(fit, recurrent=replace(fit.recurrent, **self.recurrent))
         if self.layer:
             return mixture_s(self, fit)
-        if self.op.kind == "state_update":
-            resident = resident_fraction(self.cycle_bytes, self.chip, fit.gemm)
-            return sum(state_update(self.op, self.chip, fit, resident=resident).values())
         if self.kind.startswith("gemm"):
             narrow = replace(fit.narrow, **self.narrow) if self.narrow else fit.narrow
             return gemm_s(self, fit.gemm, narrow) + self.extra_s
