@@ -36,52 +36,52 @@ CAUSES = {
 }
 
 
-def cycle_causes(op: Op, chip, fit=None, *, weights_resident: float = 0.0, resident: Number = 0.0) -> dict[str, Number]:
+def cycle_causes(op: Op, chip, arch, *, weights_resident: float = 0.0, resident: Number = 0.0) -> dict[str, Number]:
     """Seconds of one launch of `op` by cause; they add up to cycle_s. Raises KeyError for an unknown kind.
 
-    fit: an Architecture's constants, by default the chip's. weights_resident: the part of its weights that the
-    kernel finds in the L2 instead of DRAM; resident: of all that a product, attention or an update of states reads, as
-    in a benchmark that repeats one call. With both 0 the time is never below the roofline.
+    arch: an Architecture, such as the chip's (kernels.architectures.architecture_of). weights_resident: the part of its
+    weights that the kernel finds in the L2 instead of DRAM; resident: of all that a product, attention or an update of
+    states reads, as in a benchmark that repeats one call. With both 0 the time is never below the roofline.
     """
-    return KERNELS[op.kind](op, chip, fit or chip.fit, weights_resident, resident)
+    return KERNELS[op.kind](op, chip, arch, weights_resident, resident)
 
 
-def cycle_s(op: Op, chip) -> Number:
+def cycle_s(op: Op, chip, arch) -> Number:
     """Seconds of one launch of `op`. Shape: that of the op's sizes."""
-    return sum(cycle_causes(op, chip).values())
+    return sum(cycle_causes(op, chip, arch).values())
 
 
-def _gemm(op, chip, fit, weights_resident, resident):
-    return gemm(op, chip, fit.gemm, narrow=fit.narrow, resident=resident, weights_resident=weights_resident)
+def _gemm(op, chip, arch, weights_resident, resident):
+    return gemm(op, chip, arch, resident=resident, weights_resident=weights_resident)
 
 
-def _attention(op, chip, fit, _, resident):
+def _attention(op, chip, arch, _, resident):
     few = few_queries(op.dims["q_len"], op.dims["kv_len"])
-    return (decode_attention if few else prefill_attention)(op, chip, fit.attention, resident=resident)
+    return (decode_attention if few else prefill_attention)(op, chip, arch, resident=resident)
 
 
-def _kv_append(op, chip, fit, _, resident):
-    return kv_append(op, chip, fit.attention, resident=resident)
+def _kv_append(op, chip, arch, _, resident):
+    return kv_append(op, chip, arch, resident=resident)
 
 
-def _index_scores(op, chip, fit, *_):
-    return index_scores(op, chip, fit.attention)
+def _index_scores(op, chip, arch, *_):
+    return index_scores(op, chip, arch)
 
 
-def _scan(op, chip, fit, *_):
-    return scan(op, chip, fit)
+def _scan(op, chip, arch, *_):
+    return scan(op, chip, arch)
 
 
-def _state_update(op, chip, fit, _, resident):
-    return state_update(op, chip, fit, resident=resident)
+def _state_update(op, chip, arch, _, resident):
+    return state_update(op, chip, arch, resident=resident)
 
 
-def _pointwise(op, chip, fit, *_):
-    return pointwise(op, chip, fit.pointwise)
+def _pointwise(op, chip, arch, *_):
+    return pointwise(op, chip, arch)
 
 
-def _mixture(op, chip, fit, *_):
-    return {"grouped_gemm": grouped_gemm, "route": route, "combine": combine}[op.kind](op, chip, fit)
+def _mixture(op, chip, arch, *_):
+    return {"grouped_gemm": grouped_gemm, "route": route, "combine": combine}[op.kind](op, chip, arch)
 
 
 POINTWISE = ("norm", "rope", "swiglu", "activation", "residual", "elementwise", "embedding", "softmax", "sample")
@@ -91,38 +91,36 @@ KERNELS |= {"index_scores": _index_scores, "scan": _scan, "state_update": _state
 KERNELS |= dict.fromkeys(POINTWISE, _pointwise) | dict.fromkeys(("grouped_gemm", "route", "combine"), _mixture)
 
 
-def sustained(chip):
-    """The chip's constants with MMA rates that hold: benchmarks of one kernel run at boost clock and often on
-    zeros, a model's pass at the clock that the power limit leaves for data that flips bits.
+def sustained(arch, chip):
+    """`arch` with MMA rates that hold on `chip`: benchmarks of one kernel run at boost clock and often on zeros, a
+    model's pass at the clock that the power limit leaves for data that flips bits.
     """
-    fit, share = chip.fit, chip.tensor_sustained_share
-    dense = replace(fit.gemm, tensor_efficiency=min(fit.gemm.tensor_efficiency, share), power_share=share)
-    narrow_efficiency = min(fit.narrow.tensor_efficiency, power_share("fp8", dense))
+    share = chip.tensor_sustained_share
+    dense = replace(arch.gemm, tensor_efficiency=min(arch.gemm.tensor_efficiency, share), power_share=share)
+    arch = replace(arch, gemm=dense)
     return replace(
-        fit,
-        gemm=dense,
-        narrow=replace(fit.narrow, tensor_efficiency=narrow_efficiency),
-        moe=replace(fit.moe, tensor_efficiency=min(fit.moe.tensor_efficiency, share)),
-        attention=replace(fit.attention, mma_efficiency=min(fit.attention.mma_efficiency, share)),
+        arch,
+        narrow=replace(arch.narrow, tensor_efficiency=min(arch.narrow.tensor_efficiency, power_share("fp8", arch))),
+        moe=replace(arch.moe, tensor_efficiency=min(arch.moe.tensor_efficiency, share)),
+        attention=replace(arch.attention, mma_efficiency=min(arch.attention.mma_efficiency, share)),
     )
 
 
-def cycle_pass(ops: list[Op], chip, runtime, *, batch: Number, decode: bool, l2_persistent: bool = False):
-    """[(op, causes), ...] of one pass as `runtime` runs it, the host last.
+def cycle_pass(ops: list[Op], chip, arch, runtime, *, batch: Number, decode: bool, l2_persistent: bool = False):
+    """[(op, causes), ...] of one pass as `runtime` runs it, the host last. arch: `sustained` on the chip.
 
     The host launches ahead of the GPU, so it shows only where its launches take longer than the kernels, and
     for what it does between passes.
     """
-    fit = sustained(chip)
     if decode and runtime.attention:
-        fit = replace(fit, attention=replace(fit.attention, **runtime.attention))
+        arch = replace(arch, attention=replace(arch.attention, **runtime.attention))
     weights_resident = 0.0
     if l2_persistent:  # the L2 holds this part of what a pass reads
         weights_bytes = sum(op.count * op.weight_bytes for op in ops if op.kind == "gemm")
-        weights_resident = min(1.0, usable_l2_bytes(chip, fit.gemm) / weights_bytes)
+        weights_resident = min(1.0, usable_l2_bytes(chip, arch) / weights_bytes)
     timed = []
     for op in ops:
-        causes = cycle_causes(op, chip, fit, weights_resident=weights_resident)
+        causes = cycle_causes(op, chip, arch, weights_resident=weights_resident)
         if op.kind == "attention" and decode and runtime.kv_copies:
             copied = runtime.kv_copies * op.kv_bytes * op.dims["heads"] / op.dims["kv_heads"]
             causes["dram"] = causes["dram"] + copied / chip.dram_read_bytes_per_s

@@ -15,10 +15,11 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-from cycles import BOUNDS, CAUSES, cycle_pass
+from cycles import BOUNDS, CAUSES, cycle_pass, sustained
 from hardware import A100_80GB_PCIE, CHIPS, Chip, with_tensor_peak
 from inputs import MAX_SIZE, InputError, check_quantity, check_size, check_sizes, nearest, pick, shown
 from intervals import phase_interval, spread
+from kernels.architectures import architecture_of
 from model import ELEM_BYTES, LLAMA3_8B, Model, forward
 from ops import Number, Op
 from precision import ACTIVATION_FORMATS, KV_FORMATS, WEIGHT_FORMATS, Precision, in_dtype, on_chip, precision
@@ -209,6 +210,7 @@ def resolve(case: Case) -> tuple[Case, Model, Chip]:
     chip = case.hardware
     if not isinstance(chip, Chip):
         chip = CHIPS[pick("hardware", chip, CHIPS)]
+    architecture_of(chip)
     for name in ("dtype", "attention", "method"):
         pick(name, getattr(case, name), CHOICES[name])
     if not isinstance(case.runtime, Runtime):
@@ -271,7 +273,7 @@ def case_precision(case: Case, model: Model, chip: Chip) -> tuple[Precision | No
         return None, ""
     if case.method == "seed":
         raise InputError("method seed knows one format for everything: no --weights, --activations, --kv-cache")
-    return on_chip(wanted, chip, case.dtype)
+    return on_chip(wanted, chip, architecture_of(chip), case.dtype)
 
 
 def estimate(case: Case | None = None) -> Estimate:
@@ -372,7 +374,8 @@ def timed_pass(case: Case, model, chip: Chip, batch: Number, q_len: Number, kv_l
     runtime = case.runtime
     if case.chunked_prefill is not None:  # its floor was measured for a prompt, not for each chunk of one
         runtime = replace(runtime, prefill_floor_s=0.0)
-    timed = cycle_pass(ops, chip, runtime, batch=batch, decode=decode, l2_persistent=case.l2_persistent)
+    arch = sustained(architecture_of(chip), chip)
+    timed = cycle_pass(ops, chip, arch, runtime, batch=batch, decode=decode, l2_persistent=case.l2_persistent)
     return [(op, causes, bounds(op, chip, sum(causes.values()))) for op, causes in timed]
 
 

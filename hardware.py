@@ -6,272 +6,13 @@ dataclasses.replace(A100_80GB_PCIE, dram_bytes_per_s=3e12).
 
 from dataclasses import dataclass, fields, replace
 
-from inputs import InputError, check_quantity, check_size, pick
+from inputs import InputError, check_quantity, check_size
 
 MHZ = 1e6
 GB = 1e9  # data sheets' gigabyte
 KIB = 2**10
 MIB = 2**20
 GIB = 2**30
-
-
-@dataclass(frozen=True, kw_only=True)
-class GemmFit:
-    """Fitted constants of dense products (kernels/gemm.py). Fitted by validate.py --fit; see ARCHITECTURES."""
-
-    tensor_efficiency: float  # sustained MMA rate of one SM over the data-sheet peak: issue gaps
-    power_share: float  # of the chip's 16-bit tensor peak that its power limit leaves; 1 where that does not bind
-    dram_efficiency: float  # share of the chip's plain read bandwidth
-    dram_ramp_s: float  # filling and draining the memory pipeline: what short streams lose
-    l2_usable: float  # part of an L2 partition that keeps data between kernels, where there are two
-    step_clocks: float  # barrier and load issue per k-step, hidden only by another CTA on the SM
-    wave_clocks: float  # per wave of CTAs: index set-up, first loads, pipeline fill, last barrier
-    epilogue_bytes_per_clock: float  # per SM: accumulators through shared memory to global memory
-    split_k_s: float  # the second kernel, which adds the split-K partial sums
-    overlap: float  # exponent of the p-norm: 1, phases follow one another; infinite, they overlap perfectly
-    launch_clocks: float  # gap between two kernels of one CUDA graph, draining the last stores
-
-
-@dataclass(frozen=True, kw_only=True)
-class NarrowFit:
-    """Constants of products with operands below 16 bits (kernels/gemm.py), beside GemmFit's."""
-
-    tensor_efficiency: float  # sustained fp8 (and fp4) MMA rate of one SM over the data-sheet peak
-    splits: int  # CTAs that may share one tile's k range where both operands are narrow: one in CUTLASS's kernels
-    small_tiles_m: float  # with more rows than this no tile below 128 x 128 is tried there
-    most_columns: float  # nor any wider than this
-    dequant8_ops: float  # CUDA-core instructions that widen one 8-bit weight to fp16, beside which no MMA runs
-    dequant4_ops: float  # and one 4-bit weight
-    dequant_clocks: float  # that a k-step of a weight-only kernel waits longer: load, widen, multiply in one warp
-
-
-@dataclass(frozen=True, kw_only=True)
-class AttentionFit:
-    """Constants of attention (kernels/attention.py): what the kernels are, then what was fitted."""
-
-    tile_m: int  # query rows of a prefill CTA
-    decode_tile_m: int  # query rows of a decode CTA; the MMAs run on all of them, used or not
-    tile_n: int  # keys of a KV block at head_dim 128
-    stages: int  # KV blocks of K and of V in shared memory at once
-    pack_prefill: bool  # the query heads of a KV head share prefill tiles
-    split_prefill: bool  # prefill splits the KV range when its CTAs don't fill the SMs
-    split_mha: bool  # decode splits the KV range also where no heads share it
-    split_decode: bool  # decode splits the KV range at all
-    pack_copies: int  # more layout copies around a packed decode with several sequences and KV heads
-    extra_kernels: int  # in every call
-    mma_efficiency: float  # sustained share of the tensor peak
-    latent_expanded: float  # mma_efficiency, at most, of latent attention (MLA) with keys wider than values
-    latent_absorbed: float  # the same, with all heads on one key of 576 elements, whose first 512 are the value
-    index_scores: float  # share of the tensor peak of an indexer's scores, whose sums over heads run beside the MMAs
-    vector_ops: float  # FP32-pipe instructions per score that the MMAs don't hide
-    cta_waits: float  # DRAM latencies that a CTA waits in prologue and epilogue (page table, Q, first K; O)
-    dram_efficiency: float  # share of the chip's plain read bandwidth
-    sm_bytes_per_clock: float  # that one SM reads from the L2
-    launch_clocks: float  # the kernel's floor in a CUDA graph: gap, set-up, last stores
-    append_waits: float  # DRAM latencies that a one-token CTA of the KV append lives
-    tail: float  # of the longest CTA: SMs idle at the end; 1/2 is the mean of shortest-first hand-out
-    kernel_clocks: float  # each further small kernel in the graph; the combine kernel counts as two
-    combine_reads: float  # L2 latencies in series per split in the combine kernel; 0: all splits at once
-
-
-@dataclass(frozen=True, kw_only=True)
-class PointwiseFit:
-    """Constants of the kernels that only stream bytes (kernels/pointwise.py)."""
-
-    dram_efficiency: float  # share of the chip's plain read bandwidth
-    elements_per_clock: dict[str, float]  # that one SM walks along its rows, by kind
-    chosen_walks: float  # times that a top-k walks as many elements as it chooses, after its row: ties, indices
-    start_s: float  # first loads, and the reduction or the last stores
-    launch_s: float  # gap between two kernels of one CUDA graph
-
-
-# Fitted: weight-only on half of the A100's int8_wo and int4_wo rows (TensorRT-LLM 1.0.0), everywhere else as found
-# there. Nothing is fitted on fp8: its MMA rate is that of the A100's 16-bit MMAs.
-NARROW = NarrowFit(
-    tensor_efficiency=0.9652,
-    splits=1,
-    small_tiles_m=float("inf"),
-    most_columns=float("inf"),
-    dequant8_ops=1.661,
-    dequant4_ops=2.482,
-    dequant_clocks=447.1,
-)
-
-
-@dataclass(frozen=True, kw_only=True)
-class MoeFit:
-    """Constants of mixtures of experts (kernels/moe.py), beside those of GemmFit."""
-
-    turns: float  # part of the operands' way into registers that MMAs wait for: 1, all of it; 0, asynchronous MMAs
-    tensor_efficiency: float  # sustained MMA rate over the data-sheet peak
-    dram_efficiency: float  # share of the chip's plain read bandwidth
-    overlap: float  # exponent of the p-norm of the on-chip, L2 and DRAM times of a grouped product
-    layer_clocks: float  # a layer's small kernels together: softmax, top-k, counting, sorting, aligning, their gaps
-
-
-@dataclass(frozen=True, kw_only=True)
-class RecurrentFit:
-    """Constants of linear attention (kernels/recurrent.py), beside those of GemmFit and PointwiseFit."""
-
-    fused_delta_rule: bool  # one kernel walks the chunks of a gated delta rule, as FlashInfer's; else several
-    product_clocks: float  # of one product of a chunk that the next waits for, where a head is alone on its SM
-    waits: float  # DRAM latencies that a CTA waits: indices and gates, then its state; its last stores
-    stage_efficiency: float  # share of GemmFit's DRAM bandwidth that the kernels of a scan in several reach
-
-
-@dataclass(frozen=True, kw_only=True)
-class Architecture:
-    """What kernels reach on the chips of one generation: fitted, apart from the data-sheet facts in `Chip`."""
-
-    gemm: GemmFit
-    attention: AttentionFit
-    pointwise: PointwiseFit
-    moe: MoeFit
-    recurrent: RecurrentFit
-    narrow: NarrowFit = NARROW
-
-
-# Fitted: on aiconfigurator-core 0.12.0, A100-SXM4-80GB, vLLM 0.14.0 (GEMM; prefill and decode attention), by
-# python validate.py --fit.
-AMPERE_GEMM = GemmFit(
-    tensor_efficiency=0.9652,
-    power_share=1.0,  # on weights that were never initialised, below the limit of 400 W
-    dram_efficiency=0.8491,
-    dram_ramp_s=2.491e-06,
-    l2_usable=0.8063,
-    step_clocks=74.21,
-    wave_clocks=1289.0,
-    epilogue_bytes_per_clock=11.5,
-    split_k_s=2.794e-06,
-    overlap=4.154,
-    launch_clocks=2929.0,
-)
-AMPERE_ATTENTION = AttentionFit(
-    tile_m=64,  # FlashAttention-2 at head_dim 128: 64 x 128 tiles for paged KV
-    decode_tile_m=64,
-    tile_n=128,
-    stages=1,
-    pack_prefill=False,
-    split_prefill=False,
-    split_mha=False,  # FlashAttention-2 with variable lengths does not
-    split_decode=True,
-    pack_copies=3,
-    extra_kernels=0,
-    mma_efficiency=0.9,  # chosen: one head_dim can't tell it from vector_ops; FlashAttention-2's slope over head_dim
-    latent_expanded=0.634,  # these two: TensorRT-LLM 1.0.0, A100
-    latent_absorbed=0.4268,
-    index_scores=0.4547,  # SGLang (DeepGEMM) on the H100; elsewhere as there
-    vector_ops=5.702,
-    cta_waits=4.722,
-    dram_efficiency=0.8689,
-    sm_bytes_per_clock=64.0,  # its port [A100-WP p. 34]
-    launch_clocks=7060.0,
-    append_waits=12.53,
-    tail=0.5693,
-    kernel_clocks=2749.0,
-    combine_reads=3.0,  # its log-sum-exp, its scale, its output
-)
-# Fitted on the H100 (vLLM's per-token fp8 and its convolution of a prompt, SGLang's top-k); elsewhere as there.
-H100_PER_CLOCK = {"quantize": 3.334, "conv": 2.308, "topk": 1.76}
-AMPERE_POINTWISE = PointwiseFit(
-    dram_efficiency=1.0,
-    elements_per_clock={
-        "norm": 1.074,
-        "swiglu": 1.129,
-        "rope": 1.449,
-        "embedding": 0.4638,
-        "softmax": 1.074,
-        **H100_PER_CLOCK,
-    },
-    chosen_walks=1.749,  # SGLang's top-k on the H100; elsewhere as there
-    start_s=9.445e-07,
-    launch_s=1.34e-6,  # back-to-back interval of tiny kernels in a CUDA graph, A100 [GPU-BENCHES, gpu-small-kernels]
-)
-AMPERE_MOE = MoeFit(turns=1.0, tensor_efficiency=0.8872, dram_efficiency=1.0, overlap=2.412, layer_clocks=31820.0)
-ASYNCHRONOUS_MOE = replace(AMPERE_MOE, turns=0.0)  # wgmma, UMMA; nothing refitted
-# Fitted on the H100's gated delta nets: product_clocks and waits on vLLM's scans and updates, stage_efficiency on
-# SGLang's scans. No scan was measured before Hopper, no scan of Mamba-2 anywhere.
-STAGED_RECURRENT = RecurrentFit(fused_delta_rule=False, product_clocks=1376.0, waits=8.198, stage_efficiency=0.7375)
-FUSED_RECURRENT = replace(STAGED_RECURRENT, fused_delta_rule=True)
-AMPERE = Architecture(
-    gemm=AMPERE_GEMM,
-    attention=AMPERE_ATTENTION,
-    pointwise=AMPERE_POINTWISE,
-    moe=AMPERE_MOE,
-    recurrent=STAGED_RECURRENT,
-)
-# The other architectures: Ampere's constants, what the kernels are instead, and a few refitted ones, on the rows of
-# that GPU (validate.py --fit): L40S for Ada, H100 for Hopper, B200 for Blackwell.
-ADA = Architecture(
-    gemm=replace(AMPERE_GEMM, tensor_efficiency=0.701, power_share=0.5788, dram_efficiency=0.7888),
-    attention=replace(
-        AMPERE_ATTENTION,
-        pack_copies=0,
-        mma_efficiency=0.5791,
-        dram_efficiency=0.7867,
-        append_waits=8.234,  # as on the H100: the kernel of vLLM 0.24
-    ),
-    pointwise=AMPERE_POINTWISE,
-    # As its dense products' to Ampere's: the MMA rate is theirs, GDDR6 gives as much less
-    moe=replace(AMPERE_MOE, tensor_efficiency=0.701, dram_efficiency=0.7888 / 0.8491),
-    recurrent=STAGED_RECURRENT,
-)
-# Of the bf16 peak: 660 TFLOP/s where compute-bound, on an H800 SXM [deepseek-ai/FlashMLA, README of April 2025].
-# Blackwell's kernels: taken as Hopper's.
-FLASH_MLA_SHARE = 660 / 989.4
-HOPPER_POINTWISE = replace(  # Blackwell too, where nothing was measured
-    AMPERE_POINTWISE,
-    elements_per_clock={kind: 1.245 * rate for kind, rate in AMPERE_POINTWISE.elements_per_clock.items()}
-    | H100_PER_CLOCK,
-)
-HOPPER = Architecture(
-    gemm=replace(AMPERE_GEMM, dram_efficiency=0.9018, overlap=5.565, power_share=794.5 / 989),  # measured [MAMF]
-    attention=replace(
-        AMPERE_ATTENTION,  # FlashAttention-3: ping-pong hides FP32 work, parallel combine, longest tile first
-        tile_m=128,
-        stages=2,
-        pack_prefill=True,
-        split_prefill=True,
-        split_mha=True,
-        pack_copies=0,
-        extra_kernels=1,
-        vector_ops=0.0,
-        combine_reads=0.0,
-        tail=1 / 6,
-        mma_efficiency=1.0,
-        latent_expanded=1.0,
-        latent_absorbed=FLASH_MLA_SHARE,
-        append_waits=8.234,
-        cta_waits=9.806,
-    ),
-    pointwise=HOPPER_POINTWISE,
-    # CUTLASS kernels as vLLM and SGLang choose them (cutlass_gemm_sm90_fp8_dispatch, sm90_fp8_dispatch_shape)
-    narrow=replace(NARROW, small_tiles_m=128, most_columns=128),
-    moe=ASYNCHRONOUS_MOE,
-    recurrent=FUSED_RECURRENT,
-)
-BLACKWELL = Architecture(
-    gemm=replace(AMPERE_GEMM, dram_efficiency=0.8821, epilogue_bytes_per_clock=22.77, power_share=0.6956),
-    attention=replace(
-        AMPERE_ATTENTION,  # trtllm-gen
-        tile_m=128,
-        stages=2,
-        split_mha=True,
-        pack_copies=0,
-        vector_ops=0.0,
-        combine_reads=0.0,
-        tail=1 / 6,
-        append_waits=8.234,  # as on the H100: the kernel of vLLM 0.24
-        dram_efficiency=0.9372,
-        launch_clocks=9473.0,
-        latent_expanded=1.0,
-        latent_absorbed=FLASH_MLA_SHARE,
-    ),
-    pointwise=HOPPER_POINTWISE,
-    moe=ASYNCHRONOUS_MOE,
-    recurrent=FUSED_RECURRENT,
-)
-ARCHITECTURES = {"ampere": AMPERE, "ada": ADA, "hopper": HOPPER, "blackwell": BLACKWELL}
 
 
 LIMITS = {
@@ -291,7 +32,7 @@ class Chip:
 
     name: str
     title: str
-    architecture: str
+    architecture: str  # a name of kernels/architectures.py, checked where it is looked up
     sm_count: int
     clock_hz: float  # boost: the clock at which the data sheet states its tensor-core peaks
     base_clock_hz: float
@@ -313,6 +54,7 @@ class Chip:
     shared_bytes_per_clock: float  # per SM
     registers_per_sm: int  # 32-bit
     ctas_per_sm: int  # at most resident
+    threads_per_sm: int  # at most resident
     tdp_w: float
     tensor_sustained_share: float  # of the tensor peak, by large products of random data for long: the power limit
 
@@ -327,13 +69,8 @@ class Chip:
             else:
                 low, high = next((limits for suffix, limits in LIMITS.items() if name.endswith(suffix)), (1.0, 1e21))
                 check_quantity(name, value, low=low, high=high)
-        pick("hardware.architecture", self.architecture, ARCHITECTURES)
         if not self.fp16_fma_per_clock:
             raise InputError("hardware.fp16_fma_per_clock must be above 0")
-
-    @property
-    def fit(self) -> Architecture:
-        return ARCHITECTURES[self.architecture]
 
     @property
     def tensor_cores(self) -> int:
@@ -386,21 +123,6 @@ class Chip:
         return self.l2_bytes_per_clock * self.clock_hz
 
 
-def with_tensor_peak(chip: Chip, flops_per_s: float) -> Chip:
-    """`chip` with another fp16/bf16 tensor-core peak and its other dtypes scaled alike, by the FMA rate per
-    clock: clocks, bandwidths and CUDA cores stay what they are.
-    """
-    check_quantity("the tensor-core peak in FLOP/s", flops_per_s, low=1e6, high=1e21)
-    scale = flops_per_s / chip.tensor_flops_per_s("fp16")
-    return replace(
-        chip,
-        fp16_fma_per_clock=chip.fp16_fma_per_clock * scale,
-        int8_fma_per_clock=chip.int8_fma_per_clock * scale,
-        fp8_fma_per_clock=chip.fp8_fma_per_clock * scale,
-        fp4_fma_per_clock=chip.fp4_fma_per_clock * scale,
-    )
-
-
 # Sources. [A100-WP] NVIDIA A100 Tensor Core GPU Architecture whitepaper v1.0 (2020). [A100-DS] NVIDIA A100
 # data sheet (2021 and later, 40 and 80 GB). [A100-PB] NVIDIA A100 80GB PCIe product brief PB-10577-001.
 # [H100-WP] NVIDIA H100 Tensor Core GPU Architecture whitepaper v1.04 (2023). [TPU] TechPowerUp GPU database,
@@ -433,10 +155,27 @@ A100_80GB_PCIE = Chip(                    # <- the block to edit
     shared_bytes_per_clock=128,           # 32 banks of 4 bytes [CUDA C++ Programming Guide, cc 8.0]
     registers_per_sm=65536,               # 256 KB [A100-WP, table 4]
     ctas_per_sm=32,                       # [A100-WP, table 4]
+    threads_per_sm=2048,                  # [CUDA C++ Programming Guide, cc 8.0]
     tdp_w=300.0,                          # [A100-DS]
     tensor_sustained_share=252.9 / 312,   # [MAMF]
 )
 # fmt: on
+
+
+def with_tensor_peak(chip: Chip, flops_per_s: float) -> Chip:
+    """`chip` with another fp16/bf16 tensor-core peak and its other dtypes scaled alike, by the FMA rate per
+    clock: clocks, bandwidths and CUDA cores stay what they are.
+    """
+    check_quantity("the tensor-core peak in FLOP/s", flops_per_s, low=1e6, high=1e21)
+    scale = flops_per_s / chip.tensor_flops_per_s("fp16")
+    return replace(
+        chip,
+        fp16_fma_per_clock=chip.fp16_fma_per_clock * scale,
+        int8_fma_per_clock=chip.int8_fma_per_clock * scale,
+        fp8_fma_per_clock=chip.fp8_fma_per_clock * scale,
+        fp4_fma_per_clock=chip.fp4_fma_per_clock * scale,
+    )
+
 
 A100_80GB_SXM = replace(
     A100_80GB_PCIE,
@@ -492,6 +231,7 @@ H100_SXM = Chip(
     shared_bytes_per_clock=128,  # [CUDA C++ Programming Guide, compute capability 9.0]
     registers_per_sm=65536,  # [H100-WP, table 4]
     ctas_per_sm=32,  # [H100-WP, table 4]
+    threads_per_sm=2048,  # [CUDA C++ Programming Guide, cc 9.0]
     tdp_w=700.0,  # NVIDIA H100 data sheet
     tensor_sustained_share=0.7661,  # fitted on large products of random data; at best 794.5 / 989 [MAMF]
 )
@@ -540,6 +280,7 @@ L40S = Chip(
     shared_bytes_per_clock=128,  # [CUDA C++ Programming Guide, cc 8.9]
     registers_per_sm=65536,  # [ADA-WP]
     ctas_per_sm=24,  # [CUDA C++ Programming Guide, cc 8.9]
+    threads_per_sm=1536,  # [CUDA C++ Programming Guide, cc 8.9]
     tdp_w=350.0,  # NVIDIA L40S data sheet
     tensor_sustained_share=0.5385,  # fitted, as the H100's
 )
@@ -568,6 +309,7 @@ B200_SXM = Chip(
     shared_bytes_per_clock=128,  # [CUDA C++ Programming Guide, cc 10.0]
     registers_per_sm=65536,  # [CUDA C++ Programming Guide, cc 10.0]
     ctas_per_sm=32,  # [CUDA C++ Programming Guide, cc 10.0]
+    threads_per_sm=2048,  # [CUDA C++ Programming Guide, cc 10.0]
     tdp_w=1000.0,  # NVIDIA HGX B200 data sheet
     tensor_sustained_share=0.6863,  # fitted, as the H100's; at best 1745 / 2250 [MAMF]
 )

@@ -81,7 +81,9 @@ class Precision:
     weights: Format
     activations: Format
     kv_cache: Format
-    narrow_query: bool = False  # a kernel narrows Q before attention: FlashAttention-3 reads an fp8 cache with fp8 Q
+    narrow_query: bool = (
+        False  # a kernel narrows Q before attention, as the architecture's takes it with a narrow cache
+    )
     parts: tuple[tuple[str, "Precision"], ...] = ()  # of PARTS, those whose linear layers have formats of their own
 
     def __post_init__(self):
@@ -160,13 +162,14 @@ def in_dtype(own: Precision, dtype: str) -> Precision:
     return replace(own, **formats, kv_cache=form(own.kv_cache, KV_FORMATS), parts=parts)
 
 
-def on_chip(wanted: Precision, chip, dtype: str = "bf16") -> tuple[Precision, str]:
-    """What engines run of `wanted` on `chip`, and a note where that is something else: 8- and 4-bit floats without
-    their MMAs run weight-only (Marlin in vLLM). Raises InputError where the chip has no rate and engines no such path.
+def on_chip(wanted: Precision, chip, arch, dtype: str = "bf16") -> tuple[Precision, str]:
+    """What engines run of `wanted` on `chip`, whose Architecture is `arch`, and a note where that is something else: 8-
+    and 4-bit floats without their MMAs run weight-only (Marlin in vLLM). Raises InputError where the chip has no rate
+    and engines no such path.
     """
-    if chip.architecture == "hopper" and wanted.kv_cache.name == "fp8":
+    if arch.narrows_query and wanted.kv_cache.name == "fp8":
         wanted = replace(wanted, narrow_query=True)
-    inner = [(part, *on_chip(own, chip, dtype)) for part, own in wanted.parts]
+    inner = [(part, *on_chip(own, chip, arch, dtype)) for part, own in wanted.parts]
     wanted = replace(wanted, parts=tuple((part, own) for part, own, _ in inner))
     note = next((note for _, _, note in inner if note), "")
     if chip.fma_rates().get(wanted.mma_dtype):

@@ -16,6 +16,7 @@ sys.path.insert(0, str(ROOT))
 from cycles import cycle_s  # noqa: E402  (these need the line above)
 from estimator import Case, estimate  # noqa: E402
 from hardware import A100_80GB_PCIE  # noqa: E402
+from kernels.architectures import AMPERE  # noqa: E402
 from ops import linear  # noqa: E402
 
 RUNS = 15
@@ -56,7 +57,7 @@ def gemms_s() -> float:
     sizes = np.random.default_rng(0).integers(1, 8192, (3, 10_000)).astype(float)
     op = linear("gemm", tokens=sizes[0], d_in=sizes[1], d_out=sizes[2], dtype="fp16", elem_bytes=2)
     start = time.perf_counter()
-    cycle_s(op, A100_80GB_PCIE)
+    cycle_s(op, A100_80GB_PCIE, AMPERE)
     return time.perf_counter() - start
 
 

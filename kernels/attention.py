@@ -9,41 +9,40 @@ Flash-Decoding (crfm.stanford.edu/2023/10/12/flashdecoding.html) for split-KV an
 Appl. Math. 17 (1969) for the list-scheduling bound behind the tail.
 """
 
-from dataclasses import replace
-
 import numpy as np
 
-from kernels.gemm import ISSUE_PER_CLOCK, widening_ops
+from kernels.gemm import AS_WIDE, EIGHT_BITS_FROM, ISSUE_PER_CLOCK, widening_ops
 
 # Parts into which the KV range may be split; FlashAttention-2 and 3 stop at 128.
 SPLITS = np.array([1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128], dtype=float)
 EXP_PER_CLOCK = 16  # exp2 per clock and SM [CUDA C++ Programming Guide, arithmetic instructions, cc 8.0 to 10.0]
-THREADS_PER_SM = {"ampere": 2048, "ada": 1536, "hopper": 2048, "blackwell": 2048}  # [CUDA C++ Programming Guide]
-SPARSE_ROWS = {"blackwell": 128}  # query heads of a CTA where each query has its own keys (FlashMLA's sparse prefill)
-SPARSE_ROWS_ELSEWHERE = 64
 INDEX_ROWS = 128  # heads times queries of a CTA that scores keys (DeepGEMM's fp8_mqa_logits)
 PARTIAL_BYTES = 4  # of a split's partial output, fp32
 TILE_ELEM_BYTES = 2  # of an element of the tiles in shared memory, fp16 or bf16
+TILE_HEAD_DIM = 128  # for which AttentionFit.tile_n is
+MMA_ROWS = 64  # of one MMA of a warpgroup
+ENOUGH_CTAS = 0.8  # of the slots: FlashAttention-2 doesn't split the KV range from there on (num_splits_heuristic)
+APPEND_THREADS = 512  # of a CTA of the KV append, at most [vLLM, reshape_and_cache_flash]
 
 
-def prefill_attention(op, chip, fit, *, resident=0.0) -> dict[str, np.ndarray]:
+def prefill_attention(op, chip, arch, *, resident=0.0) -> dict[str, np.ndarray]:
     """Seconds by cause of one causal call: q_len new tokens of each sequence, which end a context of kv_len.
     resident: the part of its data that is in the L2 already.
     """
-    b, q, kv, h, k, d, v, kv_width, kv_bytes, io_bytes = _columns(op)
+    fit, (b, q, kv, h, k, d, v, kv_width, kv_bytes, io_bytes) = arch.attention, _columns(op)
     group = h / k if fit.pack_prefill else 1.0  # query heads in a tile: it then spans tile_m / group queries
     tile_m, splits = fit.tile_m, SPLITS if fit.split_prefill else SPLITS[:1]
     keys, sparse = _block_keys(kv_width / 2, fit), op.dims.get("own_keys", False)
     window = op.dims.get("window")  # the most keys that a query sees
     window = None if window is None else np.asarray(window, dtype=float)[..., None]
     if sparse:  # a tile has one query, whose list of keys is as long for all: indices beyond the context skip late
-        tile_m, splits = SPARSE_ROWS.get(chip.architecture, SPARSE_ROWS_ELSEWHERE), SPLITS[:1]
+        tile_m, splits = arch.sparse_rows, SPLITS[:1]
         group, tiles, longest = np.minimum(h / k, tile_m), q, np.ceil(window / keys)
         blocks = q * longest
     else:
         blocks, longest, tiles = _causal_blocks(q, kv, tile_m / group, keys, window)
     ctas, blocks = b * h / group * tiles, b * h / group * blocks
-    mma, softmax = _block_clocks(tile_m, keys, d + v, kv_width, op, chip, fit)
+    mma, softmax = _block_clocks(tile_m, keys, d + v, kv_width, op, chip, arch)
     sm_hz, per_sm = chip.sm_count * chip.clock_hz, _ctas_per_sm(tile_m, keys, d, kv_width, chip, fit)
     # Throughput, all SMs busy. CTAs on one SM hide each other's prologue and epilogue.
     cta_s = fit.cta_waits * chip.dram_latency_s
@@ -76,21 +75,20 @@ def prefill_attention(op, chip, fit, *, resident=0.0) -> dict[str, np.ndarray]:
     }
 
 
-def decode_attention(op, chip, fit, *, resident=0.0) -> dict[str, np.ndarray]:
+def decode_attention(op, chip, arch, *, resident=0.0) -> dict[str, np.ndarray]:
     """Seconds by cause of one call with q_len (1, or a few) new tokens of each sequence against kv_len keys.
     resident: the part of its data that is in the L2 already.
     """
-    b, q, kv, h, k, d, v, kv_width, kv_bytes, io_bytes = _columns(op)
+    fit, (b, q, kv, h, k, d, v, kv_width, kv_bytes, io_bytes) = arch.attention, _columns(op)
     keys, group = _block_keys(kv_width / 2, fit), h / k
     tiles = np.ceil(group * q / fit.decode_tile_m)  # of a KV head: one, if its query heads fit in it
     whole_ctas = b * k * tiles
     per_sm = _ctas_per_sm(fit.decode_tile_m, keys, d, kv_width, chip, fit)
     sm_hz, slots = chip.sm_count * chip.clock_hz, chip.sm_count * per_sm
-    # FlashAttention-2's rule: CTAs for 80 % of the slots are enough without splitting.
-    may_split = (whole_ctas < 0.8 * slots) & (fit.split_mha | (group > 1)) & fit.split_decode
+    may_split = (whole_ctas < ENOUGH_CTAS * slots) & (fit.split_mha | (group > 1)) & fit.split_decode
     splits = np.where(may_split, SPLITS, 1.0)
     ctas = whole_ctas * splits
-    mma, softmax = _block_clocks(fit.decode_tile_m, keys, d + v, kv_width, op, chip, fit)
+    mma, softmax = _block_clocks(fit.decode_tile_m, keys, d + v, kv_width, op, chip, arch)
     blocks = np.ceil(np.ceil(kv / keys) / splits)  # of the longest CTA
     # Waves of CTAs. Those on one SM share its pipes: two take twice as long but wait at the same time.
     ends_s = fit.cta_waits * chip.dram_latency_s / per_sm
@@ -125,14 +123,15 @@ def decode_attention(op, chip, fit, *, resident=0.0) -> dict[str, np.ndarray]:
     }
 
 
-def index_scores(op, chip, fit) -> dict[str, np.ndarray]:
+def index_scores(op, chip, arch) -> dict[str, np.ndarray]:
     """Seconds by cause of an indexer's scores: launch + max(MMAs, DRAM). A CTA walks the keys of as many queries as fit
     with all their heads in INDEX_ROWS; only kernels that split the keys of a query balance their SMs.
     """
+    fit = arch.attention
     b, q, heads = (np.asarray(op.dims[name], dtype=float) for name in ("batch", "q_len", "heads"))
     mean_keys = op.dims["pairs"] / q
     queries = 1.0 if op.dims["split"] else np.maximum(np.floor(INDEX_ROWS / heads), 1.0)
-    rows = np.ceil(heads * queries / 64) * 64  # of whole MMAs
+    rows = np.ceil(heads * queries / MMA_ROWS) * MMA_ROWS
     tiles = b * np.ceil(q / queries)
     rate = chip.tensor_cores_per_sm * chip.fma_per_clock(op.dtype) * chip.clock_hz * fit.index_scores
     waves = tiles / chip.sm_count if op.dims["split"] else np.ceil(tiles / chip.sm_count)
@@ -150,13 +149,14 @@ def index_scores(op, chip, fit) -> dict[str, np.ndarray]:
     }
 
 
-def kv_append(op, chip, fit, *, resident=0.0) -> dict[str, np.ndarray]:
+def kv_append(op, chip, arch, *, resident=0.0) -> dict[str, np.ndarray]:
     """Seconds by cause of the kernel that writes new K and V to the cache: DRAM, or what its CTAs wait beyond that.
-    One CTA a token with a thread an element, 512 at most; the threads of an SM bound the tokens in flight.
+    One CTA a token with a thread an element, up to APPEND_THREADS; the threads of an SM bound the tokens in flight.
     """
+    fit = arch.attention
     dram_s = (1 - resident) * op.bytes / (chip.dram_read_bytes_per_s * fit.dram_efficiency)
-    threads = np.minimum(op.dims["width"] / 2, 512)
-    waves = op.dims["rows"] * threads / (THREADS_PER_SM[chip.architecture] * chip.sm_count)
+    threads = np.minimum(op.dims["width"] / 2, APPEND_THREADS)
+    waves = op.dims["rows"] * threads / (chip.threads_per_sm * chip.sm_count)
     wait_s = np.maximum(waves * fit.append_waits * chip.dram_latency_s - dram_s, 0.0)
     return {"dram": dram_s, "latency": wait_s, "launch": fit.kernel_clocks / chip.clock_hz + 0.0 * dram_s}
 
@@ -176,7 +176,7 @@ def _columns(op) -> list[np.ndarray]:
 
 def _block_keys(head_dim, fit):
     """Keys of a KV block: a fixed number of bytes of shared memory, so fewer for a larger head."""
-    return 2.0 ** np.floor(np.log2(fit.tile_n * 128 / head_dim))
+    return 2.0 ** np.floor(np.log2(fit.tile_n * TILE_HEAD_DIM / head_dim))
 
 
 def _ctas_per_sm(rows, keys, head_dim, kv_width, chip, fit):
@@ -184,25 +184,24 @@ def _ctas_per_sm(rows, keys, head_dim, kv_width, chip, fit):
     return np.maximum(np.floor(chip.shared_bytes_per_sm / shared_bytes), 1.0)
 
 
-def _block_clocks(rows, keys, qk_and_v_dim, kv_width, op, chip, fit):
+def _block_clocks(rows, keys, qk_and_v_dim, kv_width, op, chip, arch):
     """SM clocks that a KV block costs: (its MMAs at the sustained rate, softmax and widening that they don't hide)."""
-    efficiency = fit.mma_efficiency
+    fit, efficiency = arch.attention, arch.attention.mma_efficiency
     if "kv_width" in op.dims:  # keys wider than values; or one is part of the other
         shared = op.dims["kv_width"] < op.dims["head_dim"] + op.dims["v_head_dim"]
         efficiency = min(efficiency, fit.latent_absorbed if shared else fit.latent_expanded)
     mma = rows * keys * qk_and_v_dim / (chip.tensor_cores_per_sm * chip.fma_per_clock(op.dtype) * efficiency)
     vector = rows * keys * (1 / EXP_PER_CLOCK + fit.vector_ops / chip.fp32_cores_per_sm)
-    return mma, vector + keys * kv_width * _widening(op, chip) / ISSUE_PER_CLOCK
+    return mma, vector + keys * kv_width * _widening(op, arch) / ISSUE_PER_CLOCK
 
 
-def _widening(op, chip):
-    """CUDA-core instructions that make an element of a narrow cache one that MMAs take, as for narrow weights. Hopper
-    and Blackwell multiply 8-bit ones as they are.
-    """
-    elem_bytes, narrow = np.asarray(op.dims["kv_elem_bytes"], dtype=float)[..., None], chip.fit.narrow
-    if chip.architecture in ("hopper", "blackwell"):
-        narrow = replace(narrow, dequant8_ops=0.0)
-    return np.where(elem_bytes < 0.9 * op.dims["io_elem_bytes"], widening_ops(elem_bytes, narrow), 0.0)
+def _widening(op, arch):
+    """CUDA-core instructions that make an element of a narrow cache one that MMAs take, as for narrow weights."""
+    elem_bytes = np.asarray(op.dims["kv_elem_bytes"], dtype=float)[..., None]
+    ops = widening_ops(elem_bytes, arch.narrow)
+    if arch.multiplies_8_bit_cache:
+        ops = np.where(elem_bytes > EIGHT_BITS_FROM, 0.0, ops)
+    return np.where(elem_bytes < AS_WIDE * op.dims["io_elem_bytes"], ops, 0.0)
 
 
 def _causal_blocks(q_len, kv_len, rows, keys, window=None):

@@ -20,53 +20,17 @@ from functools import lru_cache
 
 import numpy as np
 
-# Rows, columns, k-step, stages, rows and columns of a warp tile, warps, SMs that work as a pair (stacked along m; each
-# loads and reads its half of the shared B panel). A warp tile is what one issuer of MMAs reads from shared memory at
-# once: of a warp on Ampere, of a warpgroup (wgmma) on Hopper, of the whole SM (UMMA) on Blackwell.
-AMPERE_TILES = (  # cuBLAS kernels ampere_bf16_s16816gemm_..._{256x128,128x128,64x64}_..._stages_{32x3,32x5,64x5}
-    (256, 128, 32, 3, 64, 64, 8, 1),
-    (128, 128, 32, 5, 64, 64, 4, 1),
-    (64, 64, 64, 5, 32, 32, 4, 1),
-)
-TILES = {
-    "ampere": AMPERE_TILES,
-    "ada": AMPERE_TILES,  # no wgmma: cuBLAS runs the sm80 kernels
-    "hopper": (  # CUTLASS sm90: a producer warpgroup, one or two consumer warpgroups of 64 rows each
-        (128, 256, 64, 4, 64, 256, 12, 1),
-        (128, 128, 64, 4, 64, 128, 12, 1),
-        (64, 128, 64, 4, 64, 128, 8, 1),
-        (64, 64, 64, 6, 64, 64, 8, 1),
-    ),
-    "blackwell": (  # CUTLASS sm100: accumulators in tensor memory; tiles of one SM and of a pair
-        (128, 256, 64, 4, 128, 256, 6, 2),
-        (128, 192, 64, 4, 128, 192, 6, 2),
-        (128, 128, 64, 5, 128, 128, 6, 2),
-        (128, 128, 64, 5, 128, 128, 6, 1),
-        (128, 64, 64, 6, 128, 64, 6, 1),
-        (64, 64, 64, 8, 64, 64, 6, 1),
-    ),
-}
-# CUTLASS's fp8 kernels for Ada, and the rows up to which the engines take them: SGLang, fp8_gemm_kernel.cu,
-# sm89_fp8_dispatch_shape (vLLM, scaled_mm_c2x_sm89_fp8_dispatch.cuh: the same tiles, 32 and 64 rows up to m = 32, 64).
-ADA_NARROW_TILES = {
-    (16, 64, 64, 5, 16, 64, 2, 1): 16,
-    (32, 64, 64, 5, 16, 64, 4, 1): 64,
-    (64, 64, 64, 4, 32, 64, 4, 1): 128,
-    (64, 128, 64, 3, 64, 64, 4, 1): 256,
-    (128, 128, 32, 5, 64, 64, 4, 1): np.inf,
-}
+from kernels.architectures import Tile
+
 # TensorRT-LLM's fpA_intB (CUTLASS, CtaShape{16,32,64,128}x128x64, a warp as high as its tile, so that a CTA widens each
 # weight once; 16x256x64 too) and Marlin: mma.sync kernels on every architecture.
 WEIGHT_ONLY_TILES = (
-    (16, 128, 64, 4, 16, 32, 4, 1),
-    (16, 256, 64, 4, 16, 64, 4, 1),
-    (32, 128, 64, 4, 32, 32, 4, 1),
-    (64, 128, 64, 3, 64, 32, 4, 1),
-    (128, 128, 64, 3, 128, 32, 4, 1),
+    Tile(16, 128, 64, 4, 16, 32, 4),
+    Tile(16, 256, 64, 4, 16, 64, 4),
+    Tile(32, 128, 64, 4, 32, 32, 4),
+    Tile(64, 128, 64, 3, 64, 32, 4),
+    Tile(128, 128, 64, 3, 128, 32, 4),
 )
-# Of the tensor peak that mma.sync reaches: all where there is nothing newer; 63 % of it on Hopper, where only wgmma
-# reaches it (arXiv:2402.13499, table 8); Blackwell not measured, taken as Hopper's.
-MMA_SYNC_SHARE = {"ampere": 1.0, "ada": 1.0, "hopper": 0.63, "blackwell": 0.63}
 OPERAND_BYTES = {"fp16": 2, "bf16": 2, "int8": 1, "fp8": 1, "fp4": 0.5}  # of an element as the MMAs read it
 # MMAs on operands half as wide are twice as many, but take more than half the energy each: what sustains 794.5 TFLOP/s
 # in bf16 sustains 1,400 in fp8 [MAMF, H100 SXM; see hardware.py], 0.88 as much of its peak.
@@ -74,26 +38,22 @@ HALF_WIDTH_POWER = 1400 / 794.5 / 2
 ISSUE_PER_CLOCK = 128  # CUDA-core instructions of one SM: 4 schedulers, 32 lanes each
 SPLITS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)  # CTAs that may share one tile's k range
 WEIGHT_ONLY_SPLITS = (1, 2, 4)  # TensorRT-LLM: at most 7 (SPLIT_K_LIMIT), and whole k-steps for each
-# Persistent CTAs whose loads (TMA), MMAs and stores are issued by different warps: barriers stay off the MMA's path, a
-# tile is stored while the next is multiplied, and loads don't pass through registers.
-SPECIALISED = {"hopper", "blackwell"}
-PORT_BYTES_PER_CLOCK = {
-    "ampere": 64,
-    "ada": 64,
-    "hopper": 64,
-    "blackwell": 128,
-}  # L2 to one SM [A100-WP, p. 34];
-# 128 on Blackwell, since the L2 bandwidth measured on a B200 is more than 64 a clock and SM
 # Of an L2 of one partition: the cycle that is found whole when it is touched again, and the one of which nothing is. On
 # an L40 the rate is full at 94 of 101 MB, 96 % are found at 103 MB, 25 % at 113 MB [GPU-BENCHES, gpu-l2-cache].
 SINGLE_L2 = (0.93, 1.15)
-CLUSTER = {"hopper": 2}  # CTAs above one another that one read of their W panel from the L2 serves (TMA multicast)
 REDUCE_BYTES = 8  # of an element and split: an fp32 partial sum written and read
+# Scales add to an element's bytes: it is as wide as another from 0.9 of its bytes up, and one of 8 bits above 0.75.
+AS_WIDE, EIGHT_BITS_FROM = 0.9, 0.75
+SMALL_SIDE = 128  # of a tile, below which NarrowFit.small_tiles_m limits it
+BARRIER_BYTES = 1024  # of shared memory besides the operands: barriers, alignment
+WARP = 32  # threads
+MOST_REGISTERS = 255  # of a thread [CUDA C++ Programming Guide]
+OTHER_REGISTERS = 90  # of a thread, besides its accumulators: fragments, addresses; a judgement
+QUARTERS = 4  # of an SM; each has a tensor core, which serves the warps of its quarter
 
 
-def gemm(op, chip, fit, *, narrow=None, resident=0.0, weights_resident=0.0) -> dict[str, np.ndarray]:
-    """Seconds by cause of one launch of `op` (dims m, n, k and maybe batch), broadcasting. narrow: the constants of
-    operands below 16 bits, by default the chip's.
+def gemm(op, chip, arch, *, resident=0.0, weights_resident=0.0) -> dict[str, np.ndarray]:
+    """Seconds by cause of one launch of `op` (dims m, n, k and maybe batch), broadcasting.
 
     resident: the part of all operands that is in the L2 already, as in a benchmark that repeats one product (see
     resident_fraction); weights_resident: the same for the weights alone. With both 0, as in a model's run, the time
@@ -105,32 +65,31 @@ def gemm(op, chip, fit, *, narrow=None, resident=0.0, weights_resident=0.0) -> d
             for x in (op.dims["m"], op.dims["n"], op.dims["k"], op.dims.get("batch", 1), resident)
         )
     )
-    narrow = narrow or chip.fit.narrow
-    widths, stored, efficiency = operands(op, chip, narrow, fit.tensor_efficiency)
+    narrow = arch.narrow
+    widths, stored, efficiency = operands(op, chip, arch, arch.gemm.tensor_efficiency)
     operand_bytes, weight_only = OPERAND_BYTES[op.dtype], widths[3] > 0
     fma_per_clock = chip.fma_per_clock(op.dtype) * chip.tensor_cores_per_sm
-    power_fma = fma_per_clock * power_share(op.dtype, fit)
-    rates = (widths, chip, fit, fma_per_clock * efficiency, power_fma, weights_resident)
+    power_fma = fma_per_clock * power_share(op.dtype, arch)
+    rates = (widths, chip, arch, fma_per_clock * efficiency, power_fma, weights_resident)
     most_splits = narrow.splits if operand_bytes < 2 else max(SPLITS)
-    tiles, splits = (WEIGHT_ONLY_TILES, WEIGHT_ONLY_SPLITS) if weight_only else (TILES[chip.architecture], SPLITS)
-    most_rows = np.inf
-    if chip.architecture == "ada" and operand_bytes < 2 and most_splits == 1:
-        tiles, most_rows = tuple(ADA_NARROW_TILES), np.array(list(ADA_NARROW_TILES.values()))
+    tiles, splits = (WEIGHT_ONLY_TILES, WEIGHT_ONLY_SPLITS) if weight_only else (arch.gemm_tiles, SPLITS)
+    if operand_bytes < 2 and most_splits == 1:
+        tiles = arch.narrow_tiles or tiles
     limits = (chip.shared_bytes_per_sm, chip.registers_per_sm, chip.ctas_per_sm)
     candidates = _candidates(tiles, tuple(split for split in splits if split <= most_splits), *limits, *stored)
     every = _parts(candidates, *(x[..., None] for x in (m, n, k, batch, resident)), *rates)
     if operand_bytes < 2:
-        small = (candidates[0] < 128) | (candidates[1] < 128)
-        too_small = small & (m[..., None] > narrow.small_tiles_m)
-        left_out = too_small | (m[..., None] > most_rows) | (candidates[1] > narrow.most_columns)
+        rows, columns, most_rows = candidates[0], candidates[1], candidates[-1]
+        too_small = ((rows < SMALL_SIDE) | (columns < SMALL_SIDE)) & (m[..., None] > narrow.small_tiles_m)
+        left_out = too_small | (m[..., None] > most_rows) | (columns > narrow.most_columns)
         every["total"] = np.where(left_out, np.inf, every["total"])
     best = np.argmin(every["total"], axis=-1)
     parts = _parts(candidates[:, best], m, n, k, batch, resident, *rates)
     ideal_s = m * n * k * batch / (chip.sm_count * fma_per_clock * chip.clock_hz)
-    return _by_cause(parts, ideal_s, chip, fit)
+    return _by_cause(parts, ideal_s, arch.gemm.launch_clocks / chip.clock_hz)
 
 
-def operands(op, chip, narrow, tensor_efficiency) -> tuple[tuple, tuple, float]:
+def operands(op, chip, arch, tensor_efficiency) -> tuple[tuple, tuple, float]:
     """Of a product with operands of any width: ((bytes of an element of x, W and y in memory, CUDA-core instructions
     per widened weight, clocks per step for it), bytes of an element of x and W in shared memory, share of the tensor
     peak that its MMAs keep up).
@@ -138,51 +97,55 @@ def operands(op, chip, narrow, tensor_efficiency) -> tuple[tuple, tuple, float]:
     a_bytes, b_bytes, c_bytes = (op.dims.get(name, 2) for name in ("a_bytes", "b_bytes", "c_bytes"))
     operand_bytes = OPERAND_BYTES[op.dtype]
     if op.dtype in ("fp8", "fp4"):
-        tensor_efficiency = narrow.tensor_efficiency
-    if b_bytes >= 0.9 * operand_bytes:
+        tensor_efficiency = arch.narrow.tensor_efficiency
+    if b_bytes >= AS_WIDE * operand_bytes:
         return (a_bytes, b_bytes, c_bytes, 0.0, 0.0), (operand_bytes, operand_bytes), tensor_efficiency
-    dequant = (widening_ops(b_bytes, narrow), narrow.dequant_clocks)
-    share = tensor_efficiency * MMA_SYNC_SHARE[chip.architecture]
+    dequant = (widening_ops(b_bytes, arch.narrow), arch.narrow.dequant_clocks)
+    share = tensor_efficiency * arch.mma_sync_share
     return (a_bytes, b_bytes, c_bytes, *dequant), (operand_bytes, b_bytes), share
 
 
 def widening_ops(elem_bytes, narrow):
     """CUDA-core instructions that make one stored element of 8 or 4 bits an operand of 16."""
-    return np.where(np.asarray(elem_bytes) > 0.75, narrow.dequant8_ops, narrow.dequant4_ops)
+    return np.where(np.asarray(elem_bytes) > EIGHT_BITS_FROM, narrow.dequant8_ops, narrow.dequant4_ops)
 
 
-def power_share(dtype: str, fit) -> float:
+def power_share(dtype: str, arch) -> float:
     """Part of the peak of `dtype` that the power limit leaves."""
-    return fit.power_share * HALF_WIDTH_POWER ** np.log2(2 / OPERAND_BYTES[dtype])
+    return arch.gemm.power_share * HALF_WIDTH_POWER ** np.log2(2 / OPERAND_BYTES[dtype])
 
 
 @lru_cache(maxsize=64)
 def _candidates(tiles, splits, shared_bytes_per_sm, registers_per_sm, ctas_per_sm, a_bytes=2, b_bytes=2) -> np.ndarray:
-    """[10, tiles x splits]: rows, columns, k-step, stages, warp rows, warp columns, part of the tensor cores that the
-    warps of one CTA reach, pair, CTAs per SM, split.
+    """[11, tiles x splits]: rows, columns, k-step, stages, warp rows, warp columns, part of the tensor cores that the
+    warps of one CTA reach, pair, CTAs per SM, split, most rows of a product.
     a_bytes, b_bytes: of an element of x and W in shared memory.
     """
-    table = np.array([(*tile, split) for tile in tiles for split in splits], dtype=float)
-    rows, columns, k_step, stages, warp_rows, warp_columns, warps, pair, split = table.T
+    names = ("rows", "columns", "k_step", "stages", "warp_rows", "warp_columns", "warps", "pair", "most_rows")
+    columns_of = [[getattr(tile, name) for name in names] + [split] for tile in tiles for split in splits]
+    rows, columns, k_step, stages, warp_rows, warp_columns, warps, pair, most_rows, split = np.array(
+        columns_of, dtype=float
+    ).T
     k_step = k_step * 2 / a_bytes
-    shared_bytes = stages * (rows * a_bytes + columns / pair * b_bytes) * k_step + 1024  # operands, and barriers
-    registers = 32 * warps * np.minimum(255, rows * columns / (32 * warps) + 90)  # accumulators; fragments, addresses
+    shared_bytes = stages * (rows * a_bytes + columns / pair * b_bytes) * k_step + BARRIER_BYTES
+    threads = WARP * warps
+    registers = threads * np.minimum(MOST_REGISTERS, rows * columns / threads + OTHER_REGISTERS)
     per_sm = np.minimum(shared_bytes_per_sm // shared_bytes, registers_per_sm // registers)
     per_sm = np.maximum(np.minimum(per_sm, ctas_per_sm), 1)
-    reach = np.minimum(warps / 4, 1)  # a tensor core serves the warps of its quarter of the SM
-    return np.array((rows, columns, k_step, stages, warp_rows, warp_columns, reach, pair, per_sm, split))
+    reach = np.minimum(warps / QUARTERS, 1)
+    return np.array((rows, columns, k_step, stages, warp_rows, warp_columns, reach, pair, per_sm, split, most_rows))
 
 
 def _parts(
-    candidates, m, n, k, batch, resident, widths, chip, fit, fma_per_clock, power_fma, weights_resident, turns=0.0
+    candidates, m, n, k, batch, resident, widths, chip, arch, fma_per_clock, power_fma, weights_resident, turns=0.0
 ) -> dict:
     """Seconds (and a few clocks) of each part for the given candidates, all broadcast; "total" is without launch.
     fma_per_clock: of the MMAs of one SM; power_fma: of those of an SM where all work, within the power limit.
     turns: the part of its operands' way into registers that a CTA's MMAs wait for; 0, where they run side by side.
     """
-    rows, columns, k_step, stages, warp_rows, warp_columns, reach, pair, per_sm, split = candidates
+    rows, columns, k_step, stages, warp_rows, warp_columns, reach, pair, per_sm, split, _ = candidates
     a_width, b_width, c_width, dequant_ops, dequant_clocks = widths
-    clock, specialised = chip.clock_hz, chip.architecture in SPECIALISED and not dequant_ops
+    clock, fit, specialised = chip.clock_hz, arch.gemm, arch.specialised and not dequant_ops
     tiles_m, tiles_n = np.ceil(m / (rows * pair)), np.ceil(n / columns)
     ctas = tiles_m * pair * tiles_n * split * batch
     steps = np.ceil(np.ceil(k / k_step) / split)
@@ -193,7 +156,7 @@ def _parts(
     panel_bytes = (a_width * real_rows + b_width * real_columns / pair) * k_step
     read_bytes = rows * columns * k_step * (a_width / warp_columns + b_width / (pair * warp_rows))  # by every warp tile
     shared = (read_bytes + (0 if specialised else panel_bytes)) / chip.shared_bytes_per_clock
-    port = panel_bytes / PORT_BYTES_PER_CLOCK[chip.architecture]
+    port = panel_bytes / arch.port_bytes_per_clock
     dequant = columns * k_step * dequant_ops / ISSUE_PER_CLOCK  # on the CUDA cores, not hidden by the same warp's MMAs
     operands = np.maximum(shared, port)
     busy = np.maximum(operands, mma + dequant) + turns * np.minimum(operands, mma)
@@ -221,7 +184,7 @@ def _parts(
 
     a_bytes, b_bytes, c_bytes = a_width * m * k * batch, b_width * k * n * batch, c_width * m * n * batch
     reduce_s = (split > 1) * (fit.split_k_s + split * m * n * batch * REDUCE_BYTES / chip.l2_bytes_per_s)
-    cluster = CLUSTER.get(chip.architecture, 1) if specialised else 1
+    cluster = arch.cluster if specialised else 1
     l2_s = (a_bytes * tiles_n + b_bytes * np.ceil(tiles_m / cluster) + c_bytes) / chip.l2_bytes_per_s
     dram_bytes = a_bytes + b_bytes * (1 - weights_resident) + c_bytes
     dram_s = (1 - resident) * (dram_bytes / (chip.dram_read_bytes_per_s * fit.dram_efficiency) + fit.dram_ramp_s)
@@ -249,7 +212,7 @@ def _parts(
     }
 
 
-def _by_cause(parts, ideal_s, chip, fit) -> dict[str, np.ndarray]:
+def _by_cause(parts, ideal_s, launch_s) -> dict[str, np.ndarray]:
     """Overlapped phases share the time by their weight in the p-norm; the on-chip share is cut in proportion."""
     weights = parts["weights"]
     unit = parts["total"] / sum(weights.values())
@@ -265,19 +228,19 @@ def _by_cause(parts, ideal_s, chip, fit) -> dict[str, np.ndarray]:
         "wave_tail": on_chip * (parts["busiest"] - parts["even_busy"]),
         "epilogue": on_chip * parts["store"],
         "latency": on_chip * (parts["start"] + parts["loop"] - parts["busiest"]),
-        "launch": np.full_like(parts["total"], fit.launch_clocks / chip.clock_hz),
+        "launch": np.full_like(parts["total"], launch_s),
     }
 
 
-def usable_l2_bytes(chip, fit) -> float:
+def usable_l2_bytes(chip, arch) -> float:
     """L2 that keeps data between kernels: each of two partitions has its own copy of lines that belong to the other."""
-    return (fit.l2_usable if chip.l2_partitions > 1 else SINGLE_L2[0]) * chip.l2_bytes / chip.l2_partitions
+    return (arch.gemm.l2_usable if chip.l2_partitions > 1 else SINGLE_L2[0]) * chip.l2_bytes / chip.l2_partitions
 
 
-def resident_fraction(cycle_bytes, chip, fit):
+def resident_fraction(cycle_bytes, chip, arch):
     """Part of its operands that a benchmark finds in the L2 when it cycles through `cycle_bytes` of distinct data: all
     while the cycle fits in the usable L2; none once it is twice that, or outgrows a single partition; linear between.
     """
-    usable_bytes = usable_l2_bytes(chip, fit)
+    usable_bytes = usable_l2_bytes(chip, arch)
     none_bytes = 2 * usable_bytes if chip.l2_partitions > 1 else SINGLE_L2[1] * chip.l2_bytes
     return np.clip((none_bytes - cycle_bytes) / (none_bytes - usable_bytes), 0.0, 1.0)

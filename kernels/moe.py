@@ -13,63 +13,39 @@ from dataclasses import replace
 import numpy as np
 
 from experts import expert_tiles
+from kernels.architectures import AMPERE_MOE_TILES
 from kernels.gemm import _by_cause, _candidates, _parts, operands, power_share
 
 HEIGHTS = (8, 16, 32, 64, 128, 256)  # tile heights for which dims["tiles"] may give known counts
-# As in kernels/gemm.py: rows, columns, k-step, stages, rows and columns of a warp tile, warps, SMs of a pair.
-UNTUNED = ((16, 32, 64, 3, 16, 8, 4, 1), (64, 64, 32, 3, 32, 32, 4, 1))  # Triton's, where nobody has tuned a tile
-AMPERE_TILES = (
-    *UNTUNED,
-    (16, 64, 64, 4, 16, 16, 4, 1),
-    (32, 64, 64, 4, 32, 16, 4, 1),
-    (64, 128, 32, 4, 32, 64, 4, 1),
-    (128, 128, 32, 4, 64, 32, 8, 1),
-    (128, 256, 32, 4, 64, 64, 8, 1),
-)
-HOPPER_TILES = (
-    (16, 64, 128, 4, 16, 64, 4, 1),
-    (32, 64, 128, 3, 32, 64, 4, 1),
-    (32, 128, 64, 3, 32, 64, 4, 1),
-    (64, 64, 64, 3, 64, 64, 4, 1),
-    (64, 128, 64, 3, 64, 128, 4, 1),
-    (128, 128, 64, 3, 64, 128, 8, 1),
-    (128, 256, 64, 3, 64, 256, 8, 1),
-)
-TILES = {"ampere": AMPERE_TILES, "ada": AMPERE_TILES, "hopper": HOPPER_TILES, "blackwell": HOPPER_TILES}
 
 
-def grouped_gemm(op, chip, fit, *, resident=0.0, untuned=False) -> dict[str, np.ndarray]:
+def grouped_gemm(op, chip, arch, *, resident=0.0, untuned=False) -> dict[str, np.ndarray]:
     """Seconds by cause of one launch of `op`: m pairs of token and expert, n, k, `active` experts expected to be used;
     the tiles follow from tokens, experts, top_k and imbalance, or are known: dims["tiles"], [..., HEIGHTS].
 
-    fit: the constants of an Architecture. resident: as in kernels/gemm.py. untuned: True where an engine has no tuned
-    tile for these experts and runs Triton's default: 16 rows if tokens <= experts, else 64. Ampere and Ada only.
+    resident: as in kernels/gemm.py. untuned: True where an engine has no tuned tile for these experts and runs Triton's
+    default: 16 rows if tokens <= experts, else 64, the first two of AMPERE_MOE_TILES. Ampere and Ada only.
     """
     names = ("m", "n", "k", "active", "tokens", "experts")
     sizes = [np.asarray(x, dtype=float) for x in (*(op.dims[name] for name in names), resident, untuned)]
     m, n, k, active, tokens, experts, resident, untuned = np.broadcast_arrays(*sizes)
-    widths, stored, efficiency = operands(op, chip, fit.narrow, fit.moe.tensor_efficiency)
+    widths, stored, efficiency = operands(op, chip, arch, arch.moe.tensor_efficiency)
     # Narrow weights: mma.sync kernels on every architecture, since asynchronous MMAs can't widen them. Marlin's
     # pipeline keeps its operands ahead of the MMAs (arXiv:2408.11743, section 3.2).
     weight_only = stored[0] > stored[1]
-    tiles, turns = (AMPERE_TILES, 0.0) if weight_only else (TILES[chip.architecture], fit.moe.turns)
+    tiles, turns = (AMPERE_MOE_TILES, 0.0) if weight_only else (arch.moe_tiles, arch.moe.turns)
     limits = (chip.shared_bytes_per_sm, chip.registers_per_sm, chip.ctas_per_sm)
     candidates = _candidates(tiles, (1,), *limits, *stored)
     counts = _tile_counts(op, candidates[0])
     counts = np.broadcast_to(counts, m.shape + counts.shape[-1:])
     rate = chip.fma_per_clock(op.dtype) * chip.tensor_cores_per_sm
-    power_fma = rate * power_share(op.dtype, fit.gemm)
-    gemm_fit = replace(
-        fit.gemm,
-        tensor_efficiency=efficiency,
-        dram_efficiency=fit.moe.dram_efficiency,
-        step_clocks=0.0,
-        overlap=fit.moe.overlap,
-    )
+    power_fma = rate * power_share(op.dtype, arch)
+    changes = {"dram_efficiency": arch.moe.dram_efficiency, "step_clocks": 0.0, "overlap": arch.moe.overlap}
+    grouped = replace(arch, gemm=replace(arch.gemm, **changes))
 
     def parts(candidates, counts, m, n, k, active, resident):
         mean_rows = np.minimum(m / counts, candidates[0])
-        rates = (widths, chip, gemm_fit, rate * efficiency, power_fma, 1 - active / counts, turns)
+        rates = (widths, chip, grouped, rate * efficiency, power_fma, 1 - active / counts, turns)
         return _parts(candidates, mean_rows, n, k, counts, resident, *rates)
 
     each = (m, n, k, active, resident)
@@ -77,7 +53,7 @@ def grouped_gemm(op, chip, fit, *, resident=0.0, untuned=False) -> dict[str, np.
     best = np.where(untuned > 0, np.where(tokens <= experts, 0, 1), np.argmin(total_s, axis=-1))
     chosen = np.take_along_axis(counts, best[..., None], axis=-1)[..., 0]
     ideal_s = m * n * k / (chip.sm_count * rate * chip.clock_hz)
-    return _by_cause(parts(candidates[:, best], chosen, *each), ideal_s, chip, gemm_fit)
+    return _by_cause(parts(candidates[:, best], chosen, *each), ideal_s, arch.gemm.launch_clocks / chip.clock_hz)
 
 
 def _tile_counts(op, heights) -> np.ndarray:
@@ -89,15 +65,15 @@ def _tile_counts(op, heights) -> np.ndarray:
     return np.stack([by_height[int(height)] for height in heights], axis=-1)
 
 
-def route(op, chip, fit) -> dict[str, np.ndarray]:
+def route(op, chip, arch) -> dict[str, np.ndarray]:
     """Seconds by cause of what routes tokens to experts: softmax, top-k, counting, sorting, aligning to tiles. Several
     small kernels, of which only their number shows: one constant time for all.
     """
     dram_s = op.bytes / chip.dram_read_bytes_per_s
-    return {"dram": dram_s, "launch": fit.moe.layer_clocks / chip.clock_hz + 0.0 * dram_s}
+    return {"dram": dram_s, "launch": arch.moe.layer_clocks / chip.clock_hz + 0.0 * dram_s}
 
 
-def combine(op, chip, fit) -> dict[str, np.ndarray]:
+def combine(op, chip, arch) -> dict[str, np.ndarray]:
     """Seconds by cause of summing each token's results, weighted: a stream. Its launch is in that of `route`."""
     dram_s, vector_s = op.bytes / chip.dram_read_bytes_per_s, op.flops / chip.vector_flops_per_s
     by_dram = dram_s >= vector_s

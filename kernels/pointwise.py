@@ -8,11 +8,12 @@ rows of the busiest SM follow one another, so the time steps with every sm_count
 import numpy as np
 
 
-def pointwise(op, chip, fit) -> dict[str, np.ndarray]:
+def pointwise(op, chip, arch) -> dict[str, np.ndarray]:
     """Seconds by cause of one launch of `op` (dims rows, width): launch + start + max(rows on the busiest SM, DRAM,
     arithmetic). Kinds that share a row among CTAs have no entry in elements_per_clock. Data that the kernel before
     left in the L2 is charged to DRAM all the same.
     """
+    fit = arch.pointwise
     dram_s = op.bytes / (chip.dram_read_bytes_per_s * fit.dram_efficiency)
     vector_s = op.flops / chip.vector_flops_per_s
     per_clock = fit.elements_per_clock.get(op.kind, np.inf)

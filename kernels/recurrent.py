@@ -17,54 +17,54 @@ PREPARED_CHUNK = 16  # tokens; FlashKDA's
 STAGES = {True: 7, False: 5}  # kernels where they are several, with the delta rule and without
 
 
-def scan(op, chip, fit) -> dict[str, np.ndarray]:
-    """Seconds by cause of one scan (dims of ops.recurrence); fit: an Architecture."""
-    if not (fit.recurrent.fused_delta_rule and op.dims["delta_rule"]):
-        return _staged(op, chip, fit)
-    return (_prepared if op.dims["decays"] > 1 else _fused)(op, chip, fit)
+def scan(op, chip, arch) -> dict[str, np.ndarray]:
+    """Seconds by cause of one scan (dims of ops.recurrence)."""
+    if not (arch.recurrent.fused_delta_rule and op.dims["delta_rule"]):
+        return _staged(op, chip, arch)
+    return (_prepared if op.dims["decays"] > 1 else _fused)(op, chip, arch)
 
 
-def _fused(op, chip, fit) -> dict[str, np.ndarray]:
+def _fused(op, chip, arch) -> dict[str, np.ndarray]:
     """launch + states + waves * (waits + chunks * chain), or the stream of q, k, v and output where that is longer."""
-    rate = chip.dram_read_bytes_per_s * fit.gemm.dram_efficiency
-    causes = _walk(op, chip, fit, op.dims["chunk"], WHOLE_CHAIN, (op.bytes - op.kv_bytes) / rate)
+    rate = chip.dram_read_bytes_per_s * arch.gemm.dram_efficiency
+    causes = _walk(op, chip, arch, op.dims["chunk"], WHOLE_CHAIN, (op.bytes - op.kv_bytes) / rate)
     return causes | {
         "dram": causes["dram"] + op.kv_bytes / rate,
-        "launch": _launch_s(1, fit) + 0.0 * causes["dram"],
+        "launch": _launch_s(1, arch) + 0.0 * causes["dram"],
     }
 
 
-def _prepared(op, chip, fit) -> dict[str, np.ndarray]:
+def _prepared(op, chip, arch) -> dict[str, np.ndarray]:
     """As `_fused`, after a kernel that writes for each token q, k twice and two rows of chunk-wide matrices in 2-byte
     elements, and for each chunk its decays in fp32, all of which the walk reads.
     Source: MoonshotAI/FlashKDA, get_workspace_size.
     """
-    rate = chip.dram_read_bytes_per_s * fit.gemm.dram_efficiency
+    rate = chip.dram_read_bytes_per_s * arch.gemm.dram_efficiency
     each = 2 * (3 * op.dims["key_dim"] + 2 * PREPARED_CHUNK) + 4 * op.dims["decays"] / PREPARED_CHUNK
     written_s = each * op.dims["walks"] * op.dims["q_len"] / rate
     walked_s = 2 * op.out_bytes / rate  # v and the output
     first_s = (op.bytes - op.kv_bytes) / rate - walked_s + written_s
-    causes = _walk(op, chip, fit, PREPARED_CHUNK, WALK_CHAIN, walked_s + written_s)
+    causes = _walk(op, chip, arch, PREPARED_CHUNK, WALK_CHAIN, walked_s + written_s)
     return causes | {
         "dram": causes["dram"] + first_s + op.kv_bytes / rate,
-        "latency": causes["latency"] + fit.recurrent.waits * chip.dram_latency_s,
-        "launch": _launch_s(2, fit) + 0.0 * causes["dram"],
+        "latency": causes["latency"] + arch.recurrent.waits * chip.dram_latency_s,
+        "launch": _launch_s(2, arch) + 0.0 * causes["dram"],
     }
 
 
-def _launch_s(kernels, fit) -> float:
+def _launch_s(kernels, arch) -> float:
     """Of the kernels of a scan and the small ones before."""
-    return kernels * fit.pointwise.launch_s + CASTS * (fit.pointwise.launch_s + fit.pointwise.start_s)
+    return kernels * arch.pointwise.launch_s + CASTS * (arch.pointwise.launch_s + arch.pointwise.start_s)
 
 
-def _walk(op, chip, fit, chunk, chain, stream_s) -> dict[str, np.ndarray]:
+def _walk(op, chip, arch, chunk, chain, stream_s) -> dict[str, np.ndarray]:
     """Waves of CTAs that wait, then walk chunk by chunk, `chain` products each; the stream, where that is longer."""
     walks, steps = op.dims["walks"], np.ceil(op.dims["q_len"] / chunk)
     waves = np.ceil(walks / chip.sm_count)
     ideal_s = op.flops / chip.tensor_flops_per_s(op.dtype)
     mma_s = ideal_s * chip.sm_count / (walks * op.dims["q_len"]) * chunk  # of one step of one head on one SM
-    walk_s = waves * steps * np.maximum(chain * fit.recurrent.product_clocks / chip.clock_hz, mma_s)
-    wait_s = waves * fit.recurrent.waits * chip.dram_latency_s
+    walk_s = waves * steps * np.maximum(chain * arch.recurrent.product_clocks / chip.clock_hz, mma_s)
+    wait_s = waves * arch.recurrent.waits * chip.dram_latency_s
     by_dram = stream_s > walk_s
     return {
         "tensor": ideal_s * (1 - by_dram),
@@ -73,29 +73,29 @@ def _walk(op, chip, fit, chunk, chain, stream_s) -> dict[str, np.ndarray]:
     }
 
 
-def _staged(op, chip, fit) -> dict[str, np.ndarray]:
+def _staged(op, chip, arch) -> dict[str, np.ndarray]:
     """kernels * (launch + waits) + chunks * chain + what they move through DRAM, or their MMAs where those are longer.
     Chunks of many heads walk side by side, hidden behind the stream. Without the delta rule states only add up.
     """
     delta_rule, chunks = bool(op.dims["delta_rule"]), np.ceil(op.dims["q_len"] / op.dims["chunk"])
-    rate = chip.dram_read_bytes_per_s * fit.gemm.dram_efficiency * fit.recurrent.stage_efficiency
+    rate = chip.dram_read_bytes_per_s * arch.gemm.dram_efficiency * arch.recurrent.stage_efficiency
     moved_s = (op.bytes + op.dims["passed_bytes"] + chunks * op.dims["passed_states"]) / rate
     ideal_s = op.flops / chip.tensor_flops_per_s(op.dtype)
     by_dram = moved_s >= ideal_s
-    step_s = WALK_CHAIN * fit.recurrent.product_clocks / chip.clock_hz if delta_rule else chip.l2_latency_s
+    step_s = WALK_CHAIN * arch.recurrent.product_clocks / chip.clock_hz if delta_rule else chip.l2_latency_s
     return {
         "tensor": ideal_s * (1 - by_dram),
         "dram": moved_s * by_dram,
-        "latency": chunks * step_s + STAGES[delta_rule] * fit.recurrent.waits * chip.dram_latency_s,
-        "launch": STAGES[delta_rule] * fit.pointwise.launch_s + 0.0 * moved_s,
+        "latency": chunks * step_s + STAGES[delta_rule] * arch.recurrent.waits * chip.dram_latency_s,
+        "launch": STAGES[delta_rule] * arch.pointwise.launch_s + 0.0 * moved_s,
     }
 
 
-def state_update(op, chip, fit, *, resident=0.0) -> dict[str, np.ndarray]:
+def state_update(op, chip, arch, *, resident=0.0) -> dict[str, np.ndarray]:
     """Seconds by cause of one token's update of every state: launch + waits + the states through DRAM, read and
     written. resident: the part of them in the L2, as in a benchmark that repeats one update.
     """
-    rate = chip.dram_read_bytes_per_s * fit.gemm.dram_efficiency
+    rate = chip.dram_read_bytes_per_s * arch.gemm.dram_efficiency
     dram_s = (1 - resident) * op.bytes / rate
     l2_s = resident * op.bytes / chip.l2_bytes_per_s
     vector_s = op.flops / chip.vector_flops_per_s
@@ -104,6 +104,6 @@ def state_update(op, chip, fit, *, resident=0.0) -> dict[str, np.ndarray]:
         "dram": dram_s * (1 - by_vector),
         "l2": l2_s * (1 - by_vector),
         "vector": vector_s * by_vector,
-        "latency": fit.recurrent.waits * chip.dram_latency_s + 0.0 * dram_s,
-        "launch": fit.pointwise.launch_s + 0.0 * dram_s,
+        "latency": arch.recurrent.waits * chip.dram_latency_s + 0.0 * dram_s,
+        "launch": arch.pointwise.launch_s + 0.0 * dram_s,
     }

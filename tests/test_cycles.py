@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from invariants import SLACK, better_fields, check_better_chip, check_causes_and_roofline
+from invariants import SLACK, better_fields, check_better_chip, check_causes_and_roofline, kernel_s
 
 import ops
 import validate
-from cycles import BOUNDS, CAUSES, KERNELS, cycle_causes, cycle_s
+from cycles import BOUNDS, CAUSES, KERNELS, cycle_causes
 from estimator import Case, estimate, run
-from hardware import A100_80GB_PCIE, A100_80GB_SXM, ARCHITECTURES, CHIPS
+from hardware import A100_80GB_PCIE, A100_80GB_SXM, CHIPS
 from intervals import VALIDATED, spread
+from kernels.architectures import ARCHITECTURES, architecture_of
 from runtimes import RUNTIMES
 from validation.fits import ATTENTION_NAMES, GEMM_START, fit_table
 from validation.measured import read_measured
@@ -70,31 +71,32 @@ def test_a_better_chip_is_never_slower(op, chip, field, data):
 @settings(max_examples=300)
 def test_a_taller_product_is_never_faster(chip, m, more, k, n):
     small, large = (ops.linear("g", tokens=rows, d_in=k, d_out=n, **NUMBER) for rows in (m, m + more))
-    assert float(cycle_s(small, chip)) <= float(cycle_s(large, chip)) * SLACK
+    assert float(kernel_s(small, chip)) <= float(kernel_s(large, chip)) * SLACK
 
 
 @given(st.lists(st.tuples(tokens, widths, widths), min_size=1, max_size=5), chips)
 def test_arrays_equal_a_loop(shapes, chip):
     m, k, n = np.array(shapes, dtype=float).T
-    swept = cycle_s(ops.linear("g", tokens=m, d_in=k, d_out=n, **NUMBER), chip)
+    swept = kernel_s(ops.linear("g", tokens=m, d_in=k, d_out=n, **NUMBER), chip)
     for row, shape in enumerate(shapes):
         one = ops.linear("g", tokens=shape[0], d_in=shape[1], d_out=shape[2], **NUMBER)
-        assert swept[row] == pytest.approx(float(cycle_s(one, chip)), rel=1e-12)
+        assert swept[row] == pytest.approx(float(kernel_s(one, chip)), rel=1e-12)
 
 
 def test_the_power_limit_holds_back_only_what_fills_the_chip():
     chip = CHIPS["l40s"]
-    unlimited = replace(chip.fit, gemm=replace(chip.fit.gemm, power_share=1.0))
+    arch = architecture_of(chip)
+    unlimited = replace(arch, gemm=replace(arch.gemm, power_share=1.0))
 
-    def seconds(m, n, k, fit):
+    def seconds(m, n, k, arch):
         op = ops.linear("gemm", tokens=m, d_in=k, d_out=n, dtype="bf16", elem_bytes=2)
-        return float(sum(cycle_causes(op, chip, fit).values()))
+        return float(sum(cycle_causes(op, chip, arch).values()))
 
     # 2 * 8192**3 FLOP / (142 SMs * 4 * 128 FMA * 2 * 2.52 GHz) = 1.0995e12 / 366.4e12 = 3.001 ms at the peak
-    assert 3.001e-3 / chip.fit.gemm.power_share < seconds(8192, 8192, 8192, chip.fit) < 1.1 * 5.185e-3
+    assert 3.001e-3 / arch.gemm.power_share < seconds(8192, 8192, 8192, arch) < 1.1 * 5.185e-3
     # without the limit: 3.001 ms / 0.701, what an SM's MMAs keep up, is 4.28 ms; and its overheads
     assert seconds(8192, 8192, 8192, unlimited) < 4.7e-3
-    assert seconds(256, 256, 8192, chip.fit) == seconds(256, 256, 8192, unlimited)
+    assert seconds(256, 256, 8192, arch) == seconds(256, 256, 8192, unlimited)
 
 
 def test_every_kind_of_op_has_a_model_and_an_unknown_one_is_an_error():
@@ -104,7 +106,7 @@ def test_every_kind_of_op_has_a_model_and_an_unknown_one_is_an_error():
         ops_of_pass = forward(LLAMA3_8B, batch=1, q_len=4, kv_len=4, attention_kernel=kernel)
         assert {op.kind for op in ops_of_pass} <= set(KERNELS)
     with pytest.raises(KeyError):
-        cycle_s(ops.Op(name="new", kind="new", dtype="fp16", flops=1, dims={}), A100_80GB_PCIE)
+        kernel_s(ops.Op(name="new", kind="new", dtype="fp16", flops=1, dims={}), A100_80GB_PCIE)
 
 
 def test_bounds_cover_all_causes():

@@ -16,7 +16,8 @@ MAY_IMPORT = {
     "ops": {"experts"},
     "hardware": {"inputs"},
     "runtimes": set(),
-    "kernels/gemm": set(),
+    "kernels/architectures": {"inputs"},
+    "kernels/gemm": {"kernels"},
     "kernels/attention": {"kernels"},
     "kernels/moe": {"experts", "kernels"},
     "loads": set(),
@@ -33,7 +34,7 @@ MAY_IMPORT = {
     "variants": {"inputs", "ops"},
     "report": {"cycles", "experts", "hardware", "intervals", "variants"},
     "seed": {"model", "ops", "roofline"},
-    "estimator": {"cycles", "hardware", "inputs", "intervals", "model", "ops", "precision"}
+    "estimator": {"cycles", "hardware", "inputs", "intervals", "kernels", "model", "ops", "precision"}
     | {"report", "roofline", "runtimes", "seed", "variants"}
     | {"configs", "traced"},
     "visualize": {"cycles", "estimator", "inputs", "report", "roofline"},
@@ -41,12 +42,12 @@ MAY_IMPORT = {
     "validation/rows": {"cycles", "hardware", "kernels", "ops"},
     "validation/package": {"cycles", "hardware", "kernels", "loads", "ops", "precision", "roofline"}
     | {"validation/rows", "validation/sets"},
-    "validation/pointwise": {"cycles", "hardware", "ops", "validation/rows", "validation/sets"},
+    "validation/pointwise": {"cycles", "hardware", "kernels", "ops", "validation/rows", "validation/sets"},
     "validation/measured": {"cycles", "estimator", "hardware", "inputs", "intervals", "kernels", "ops"}
     | {"precision", "validation/pointwise"},
-    "validation/tables": {"inputs", "intervals", "roofline", "validation/measured", "validation/package"}
+    "validation/tables": {"inputs", "intervals", "kernels", "roofline", "validation/measured", "validation/package"}
     | {"validation/pointwise", "validation/rows", "validation/sets"},
-    "validation/fits": {"cycles", "hardware", "runtimes", "validation/measured", "validation/package"}
+    "validation/fits": {"cycles", "hardware", "kernels", "runtimes", "validation/measured", "validation/package"}
     | {"validation/pointwise", "validation/rows", "validation/sets"},
     "validation/pictures": {
         "validation/package",

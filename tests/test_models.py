@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from invariants import kernel_s
 from test_command_line import assert_refused, program
 from torch import nn
 from torch.nn import functional
@@ -19,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import layers
 import ops
 from configs import CATALOGUE, FAMILIES, catalogue_names, compact, find_model, hub_names, model_from_config
-from cycles import KERNELS, cycle_s
+from cycles import KERNELS
 from estimator import Case, estimate, run
 from hardware import A100_80GB_PCIE, CHIPS
 from inputs import InputError
@@ -159,7 +160,7 @@ def test_a_window_at_least_as_long_as_the_context_is_full_attention():
         for a, b in zip(sliding, full, strict=True):
             assert (a.flops, a.bytes, a.kv_bytes) == (b.flops, b.bytes, b.kv_bytes)
             for chip in (A100_80GB_PCIE, CHIPS["h100-sxm"]):
-                assert float(cycle_s(a, chip)) == pytest.approx(float(cycle_s(b, chip)), rel=1e-12)
+                assert float(kernel_s(a, chip)) == pytest.approx(float(kernel_s(b, chip)), rel=1e-12)
 
 
 @given(st.integers(1, 300), st.integers(0, 300), st.integers(1, 400))
@@ -182,7 +183,7 @@ def test_windows_and_chunks_are_exact_sums(q_len, cached, window):
         elem_bytes=1,
     )
     assert op.kv_bytes == 4 * (kv_len - max(0, cached + 1 - window))
-    assert float(cycle_s(op, A100_80GB_PCIE)) >= float(roofline_s(op, A100_80GB_PCIE))
+    assert float(kernel_s(op, A100_80GB_PCIE)) >= float(roofline_s(op, A100_80GB_PCIE))
 
 
 def test_sliding_decode():
@@ -471,7 +472,7 @@ def test_every_known_model_is_estimated(name):
             assert len({op.name for op in passed}) == len(passed)
             for op in passed:
                 assert op.kind in KERNELS and op.bytes > 0
-                assert float(cycle_s(op, A100_80GB_PCIE)) * (1 + 1e-9) >= float(roofline_s(op, A100_80GB_PCIE)) > 0
+                assert float(kernel_s(op, A100_80GB_PCIE)) * (1 + 1e-9) >= float(roofline_s(op, A100_80GB_PCIE)) > 0
     assert estimate(Case(model=model, batch=2, input_tokens=100, output_tokens=3)).latency_s > 0
 
 

@@ -4,14 +4,22 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from invariants import SLACK, better_fields, check_better_chip, check_causes_and_roofline
+from invariants import (
+    SLACK,
+    better_fields,
+    check_better_chip,
+    check_causes_and_roofline,
+    kernel_causes,
+    kernel_s,
+    runs_on,
+)
 
 import ops
-from cycles import cycle_causes, cycle_s
 from experts import distinct_experts, expert_groups, expert_tiles
-from hardware import A100_80GB_SXM, AMPERE, CHIPS
+from hardware import A100_80GB_SXM, CHIPS
+from kernels.architectures import AMPERE
 from loads import drawn_loads
-from precision import on_chip, precision
+from precision import precision
 from validation.fits import MIXTURE_START
 from validation.package import data_folder, latent_rows, mixture_rows
 from validation.sets import LATENT_SETS, MIXTURE_SETS, PACKAGE
@@ -37,7 +45,7 @@ def product(tokens, mixture, d_in, d_out, imbalance=0.0, wanted=None):
 
 def runs_as(named, chip):
     """The Precision of these formats as `chip` runs it."""
-    return named and on_chip(precision("bf16", *named), chip)[0]
+    return named and runs_on(precision("bf16", *named), chip)[0]
 
 
 def around(tokens, mixture, hidden):
@@ -94,8 +102,8 @@ def test_more_imbalance_uses_fewer_experts():
 def test_a_sweep_of_tokens_is_an_array():
     sweep = np.array([1.0, 17.0, 4096.0])
     for imbalance in (0.0, 1.0):
-        swept = cycle_s(product(sweep, (128, 8), 2048, 1536, imbalance), A100_80GB_SXM)
-        one = [float(cycle_s(product(int(n), (128, 8), 2048, 1536, imbalance), A100_80GB_SXM)) for n in sweep]
+        swept = kernel_s(product(sweep, (128, 8), 2048, 1536, imbalance), A100_80GB_SXM)
+        one = [float(kernel_s(product(int(n), (128, 8), 2048, 1536, imbalance), A100_80GB_SXM)) for n in sweep]
         assert swept == pytest.approx(one, rel=1e-12)
 
 
@@ -105,7 +113,7 @@ def test_never_below_the_roofline_and_causes_add_up(tokens, mixture, d_in, d_out
     wanted = runs_as(named, chip)
     for op in (product(tokens, mixture, d_in, d_out, imbalance, wanted), *around(tokens, mixture, d_in)):
         check_causes_and_roofline(op, chip)
-        assert sum(cycle_causes(op, chip).values()) == pytest.approx(float(cycle_s(op, chip)), rel=1e-12)
+        assert sum(kernel_causes(op, chip).values()) == pytest.approx(float(kernel_s(op, chip)), rel=1e-12)
 
 
 @given(tokens, mixtures, widths, widths, imbalances, chips, better_fields, st.floats(1.001, 4), formats)
@@ -119,14 +127,14 @@ def test_a_better_chip_is_never_slower(tokens, mixture, d_in, d_out, imbalance, 
 @settings(max_examples=300)
 def test_more_tokens_are_never_faster(tokens, more, mixture, d_in, d_out, imbalance, chip):
     few, many = (product(t, mixture, d_in, d_out, imbalance) for t in (tokens, tokens + more))
-    assert float(cycle_s(few, chip)) <= float(cycle_s(many, chip)) * SLACK
+    assert float(kernel_s(few, chip)) <= float(kernel_s(many, chip)) * SLACK
 
 
 def test_one_expert_is_a_dense_product_of_the_same_bytes_and_flops():
     grouped = product(4096, (1, 1), 4096, 4096)
     dense = ops.linear("g", tokens=4096, d_in=4096, d_out=4096, **NUMBER)
     assert (grouped.flops, grouped.bytes) == (dense.flops, dense.bytes)
-    assert float(cycle_s(grouped, A100_80GB_SXM)) >= float(cycle_s(dense, A100_80GB_SXM))
+    assert float(kernel_s(grouped, A100_80GB_SXM)) >= float(kernel_s(dense, A100_80GB_SXM))
 
 
 @pytest.mark.parametrize("remainder", ["largest", "smallest", "each rank"])

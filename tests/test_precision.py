@@ -7,15 +7,17 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from invariants import kernel_causes, kernel_s, runs_on
 
 import ops
 from configs import CATALOGUE, find_model
-from cycles import CAUSES, cycle_causes, cycle_s
+from cycles import CAUSES
 from estimator import Case, estimate, guarded, run
-from hardware import A100_80GB_PCIE, A100_80GB_SXM, AMPERE, B200_SXM, CHIPS, H100_SXM, NARROW
+from hardware import A100_80GB_PCIE, A100_80GB_SXM, B200_SXM, CHIPS, H100_SXM
 from inputs import InputError
+from kernels.architectures import AMPERE, NARROW
 from model import LLAMA3_8B, forward
-from precision import FORMATS, KV_FORMATS, PARTS, from_checkpoint, on_chip, precision
+from precision import FORMATS, KV_FORMATS, PARTS, from_checkpoint, precision
 from roofline import roofline_s
 from validation.package import data_folder, narrow_rows
 from validation.rows import halves
@@ -60,7 +62,7 @@ def test_linear_without_precision_is_what_it_was():
     same = ops.linear("g", **SHAPE, precision=precision("fp16"))
     assert (same.dtype, same.bytes) == (plain.dtype, plain.bytes)
     for chip in CHIPS.values():
-        assert float(cycle_s(same, chip)) == float(cycle_s(plain, chip))
+        assert float(kernel_s(same, chip)) == float(kernel_s(plain, chip))
 
 
 def test_linear_in_int4_and_in_fp8():
@@ -95,7 +97,7 @@ def test_forward_launches_a_kernel_before_each_product_with_narrow_activations()
     # 100 tokens, 8 KV heads of 128, K and V, one byte; the MMAs stay 16-bit
     assert by_name["attention"].kv_bytes == 2 * 100 * 2 * 8 * 128 and by_name["attention"].dtype == "fp16"
     assert by_name["kv_write"].kv_bytes == 2 * 2 * 8 * 128 and by_name["kv_write"].in_bytes == 2 * 2 * 8 * 128 * 2
-    on_hopper, _ = on_chip(precision("fp16", kv_cache="fp8"), H100_SXM)
+    on_hopper, _ = runs_on(precision("fp16", kv_cache="fp8"), H100_SXM)
     names = [op.name for op in forward(LLAMA3_8B, **shape, precision=on_hopper)]
     assert names[names.index("attention") - 1] == "query_quant" and len(names) == len(plain) + 1
     weight_only = forward(LLAMA3_8B, **shape, precision=precision("fp16", "int4"))
@@ -154,13 +156,13 @@ def test_unknown_checkpoints_are_refused(config, message):
 
 def test_a_chip_without_the_rate_runs_weight_only_and_says_so():
     fp8 = precision("fp16", "fp8", "fp8")
-    assert on_chip(fp8, H100_SXM) == (fp8, "")
-    run_as, note = on_chip(fp8, A100_80GB_PCIE, "fp16")
+    assert runs_on(fp8, H100_SXM) == (fp8, "")
+    run_as, note = runs_on(fp8, A100_80GB_PCIE, "fp16")
     assert run_as.name == "w8a16" and "no fp8 tensor-core rate" in note and "w8a16" in note
-    assert on_chip(precision("bf16", "nvfp4", "nvfp4"), H100_SXM)[0].name == "w4a16"
-    assert on_chip(precision("bf16", "nvfp4", "nvfp4"), B200_SXM)[0].mma_dtype == "fp4"
+    assert runs_on(precision("bf16", "nvfp4", "nvfp4"), H100_SXM)[0].name == "w4a16"
+    assert runs_on(precision("bf16", "nvfp4", "nvfp4"), B200_SXM)[0].mma_dtype == "fp4"
     with pytest.raises(InputError, match="has no fp8 tensor-core rate; it has fp16, bf16, int8"):
-        on_chip(precision("bf16", "int4", "fp8"), A100_80GB_PCIE)
+        runs_on(precision("bf16", "int4", "fp8"), A100_80GB_PCIE)
     with pytest.raises(InputError, match="int8 activations go with"):
         precision("bf16", "fp8", "int8")
     with pytest.raises(InputError, match="unknown weights 'int5'"):
@@ -223,7 +225,7 @@ def test_never_below_the_roofline_and_causes_add_up(pair, m, k, n):
     wanted, chip = pair
     narrow_x = ops.quantize("q", tokens=m, width=k, dtype="fp16", elem_bytes=2, form=wanted.activations)
     for op in (product(wanted, m, k, n), narrow_x):
-        causes = cycle_causes(op, chip)
+        causes = kernel_causes(op, chip)
         assert set(causes) <= set(CAUSES) and all(seconds >= -1e-15 for seconds in causes.values())
         assert float(sum(causes.values())) * SLACK >= float(roofline_s(op, chip))
 
@@ -233,12 +235,12 @@ def test_never_below_the_roofline_and_causes_add_up(pair, m, k, n):
 def test_a_better_chip_is_never_slower_nor_a_taller_product_faster(pair, m, more, k, n, factor):
     wanted, chip = pair
     op = product(wanted, m, k, n)
-    seconds = float(cycle_s(op, chip))
-    assert seconds <= float(cycle_s(product(wanted, m + more, k, n), chip)) * SLACK
+    seconds = float(kernel_s(op, chip))
+    assert seconds <= float(kernel_s(product(wanted, m + more, k, n), chip)) * SLACK
     for field in ("dram_bytes_per_s", "clock_hz", "sm_count", "l2_bytes_per_clock"):
         value = getattr(chip, field) * factor
         better = replace(chip, **{field: int(value) + 1 if field == "sm_count" else value})
-        assert float(cycle_s(op, better)) <= seconds * SLACK
+        assert float(kernel_s(op, better)) <= seconds * SLACK
 
 
 def test_arrays_equal_a_loop():
@@ -247,7 +249,7 @@ def test_arrays_equal_a_loop():
         chip = B200_SXM
         op = replace(product(wanted, m, 4096, n), dims=product(wanted, m, 4096, n).dims | {"k": k})
         one = [replace(op, dims=op.dims | {"m": m[i], "k": k[i], "n": n[i]}) for i in range(3)]
-        assert cycle_s(op, chip) == pytest.approx([float(cycle_s(o, chip)) for o in one])
+        assert kernel_s(op, chip) == pytest.approx([float(kernel_s(o, chip)) for o in one])
 
 
 def test_constants_are_few():

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from invariants import SLACK, better_fields, check_better_chip, check_causes_and_roofline
+from invariants import SLACK, better_fields, check_better_chip, check_causes_and_roofline, kernel_causes, kernel_s
 
 import ops
-from cycles import cycle_causes, cycle_s
-from hardware import A100_80GB_SXM, ARCHITECTURES, CHIPS, H100_SXM
+from hardware import A100_80GB_SXM, CHIPS, H100_SXM
+from kernels.architectures import ARCHITECTURES
 from validation.package import data_folder, recurrent_rows
 from validation.sets import PACKAGE, RECURRENT_SETS
 
@@ -59,18 +59,18 @@ def test_sizes_by_hand():
 
 
 def test_a_scan_on_few_heads_is_its_walk():
-    short, long = (float(cycle_s(recurrence(1, q_len, 1, 2, 128, "delta"), H100_SXM)) for q_len in (6400, 12800))
-    step_s = 4 * H100_SXM.fit.recurrent.product_clocks / H100_SXM.clock_hz
+    short, long = (float(kernel_s(recurrence(1, q_len, 1, 2, 128, "delta"), H100_SXM)) for q_len in (6400, 12800))
+    step_s = 4 * ARCHITECTURES["hopper"].recurrent.product_clocks / H100_SXM.clock_hz
     assert long - short == pytest.approx(100 * step_s)
     # heads on idle SMs walk at the same time
-    more = float(cycle_s(recurrence(1, 6400, 16, 2, 128, "delta"), H100_SXM))
+    more = float(kernel_s(recurrence(1, 6400, 16, 2, 128, "delta"), H100_SXM))
     assert more == pytest.approx(short, rel=0.02)
 
 
 def test_kernels_before_hopper_pass_more_through_dram():
     op = recurrence(8, 4096, 16, 2, 128, "delta")
     assert not ARCHITECTURES["ampere"].recurrent.fused_delta_rule
-    causes = cycle_causes(op, A100_80GB_SXM)
+    causes = kernel_causes(op, A100_80GB_SXM)
     assert causes["dram"] > 3 * op.bytes / A100_80GB_SXM.dram_bytes_per_s
 
 
@@ -92,9 +92,9 @@ rules = st.sampled_from(["mamba", "delta", "kda"])
 @given(st.integers(1, 300), st.integers(2, 4000), st.integers(1, 500), rules, chips)
 @settings(max_examples=300)
 def test_more_tokens_or_sequences_are_never_faster(batch, q_len, more, rule, chip):
-    one = float(cycle_s(recurrence(batch, q_len, 4, 2, 128, rule), chip))
-    assert one <= float(cycle_s(recurrence(batch + more, q_len, 4, 2, 128, rule), chip)) * SLACK
-    assert one <= float(cycle_s(recurrence(batch, q_len + more, 4, 2, 128, rule), chip)) * SLACK
+    one = float(kernel_s(recurrence(batch, q_len, 4, 2, 128, rule), chip))
+    assert one <= float(kernel_s(recurrence(batch + more, q_len, 4, 2, 128, rule), chip)) * SLACK
+    assert one <= float(kernel_s(recurrence(batch, q_len + more, 4, 2, 128, rule), chip)) * SLACK
 
 
 @pytest.mark.parametrize("rule", ["mamba", "delta", "kda"])
@@ -102,8 +102,8 @@ def test_a_sweep_is_an_array(rule):
     sweep = np.array([1.0, 17.0, 400.0])
     for chip in (A100_80GB_SXM, H100_SXM):
         for q_len in (1, 777):
-            swept = cycle_s(recurrence(sweep, q_len, 4, 2, 128, rule), chip)
-            one = [float(cycle_s(recurrence(int(n), q_len, 4, 2, 128, rule), chip)) for n in sweep]
+            swept = kernel_s(recurrence(sweep, q_len, 4, 2, 128, rule), chip)
+            one = [float(kernel_s(recurrence(int(n), q_len, 4, 2, 128, rule), chip)) for n in sweep]
             assert swept == pytest.approx(one, rel=1e-12)
 
 

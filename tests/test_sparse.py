@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from invariants import better_fields, check_better_chip, check_causes_and_roofline
+from invariants import better_fields, check_better_chip, check_causes_and_roofline, kernel_s
 
 import ops
-from cycles import cycle_s
 from hardware import CHIPS, H100_SXM
 from validation.package import absorbed_rows, data_folder, sparse_rows, stream_rows
 from validation.sets import A100, B200, DATA_SETS, H100, H200, PACKAGE
@@ -58,7 +57,7 @@ def test_sizes_by_hand():
 
 
 def test_a_query_is_a_tile_of_its_own():
-    one, full, over = (float(cycle_s(attention(1, n, 9000, 64, 2048), H100_SXM)) for n in (17, 120, 10 * 132))
+    one, full, over = (float(kernel_s(attention(1, n, 9000, 64, 2048), H100_SXM)) for n in (17, 120, 10 * 132))
     assert full == pytest.approx(one, rel=0.1)  # others run on idle SMs
     assert over > 8 * one
 
@@ -78,8 +77,8 @@ def test_a_better_chip_is_never_slower(op, chip, field, factor):
 def test_a_sweep_is_an_array():
     sweep = np.array([1.0, 40.0, 3000.0])
     for make in (lambda n: scores(n, 100, 500, 32, False), lambda n: attention(n, 100, 500, 64, 512)):
-        one = [float(cycle_s(make(int(n)), H100_SXM)) for n in sweep]
-        assert cycle_s(make(sweep), H100_SXM) == pytest.approx(one, rel=1e-12)
+        one = [float(kernel_s(make(int(n)), H100_SXM)) for n in sweep]
+        assert kernel_s(make(sweep), H100_SXM) == pytest.approx(one, rel=1e-12)
 
 
 FOLDER = data_folder()

@@ -1,4 +1,4 @@
-"""Fits of the constants in hardware.py and runtimes.py: python validate.py --fit."""
+"""Fits of the constants in kernels/architectures.py and runtimes.py: python validate.py --fit."""
 
 import csv
 from dataclasses import asdict, replace
@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from cycles import sustained
-from hardware import AMPERE, ARCHITECTURES, CHIPS, H100_PER_CLOCK, HOPPER, NARROW
+from hardware import CHIPS
+from kernels.architectures import AMPERE, ARCHITECTURES, H100_PER_CLOCK, HOPPER, NARROW, architecture_of
 from runtimes import RUNTIMES
 from validation.measured import end_to_end_row
 from validation.package import (
@@ -174,7 +175,7 @@ def fit_sustained(folder: Path):
         large = [chosen(rows, np.flatnonzero(rows.op.flops >= 2 * LARGE)) for rows in sets]
 
         def residuals(constants: dict[str, float], chip=chip, large=large) -> np.ndarray:
-            fit = sustained(replace(chip, **constants))
+            fit = sustained(architecture_of(chip), replace(chip, **constants))
             return np.concatenate([np.log(rows.estimate_s(fit) / rows.measured_s) for rows in large])
 
         found = fit_constants(residuals, {"tensor_sustained_share": 0.7}, 60)
@@ -197,7 +198,8 @@ def fit_narrow(folder: Path):
         found = []
         for rows in weight_only:
             rows = replace(rows, extra_s=constants["layer_events_s"])
-            fit = replace(rows.chip.fit, narrow=replace(rows.chip.fit.narrow, **narrow))
+            arch = architecture_of(rows.chip)
+            fit = replace(arch, narrow=replace(arch.narrow, **narrow))
             found.append(np.log(rows.estimate_s(fit) / rows.measured_s))
         return np.concatenate(found)
 
@@ -213,11 +215,12 @@ def fit_rate(rows: Rows, start: dict[str, float]) -> dict[str, float]:
     """The elements per clock of one pointwise kind, and chosen_walks, from its kernels in the package."""
 
     def residuals(constants: dict[str, float]) -> np.ndarray:
-        fit = rows.chip.fit.pointwise
+        arch = architecture_of(rows.chip)
+        fit = arch.pointwise
         fields = {name: value for name, value in constants.items() if name == "chosen_walks"}
         rates = fit.elements_per_clock | {name: value for name, value in constants.items() if name not in fields}
         pointwise_fit = replace(fit, elements_per_clock=rates, **fields)
-        return np.log(rows.estimate_s(replace(rows.chip.fit, pointwise=pointwise_fit)) / rows.measured_s)
+        return np.log(rows.estimate_s(replace(arch, pointwise=pointwise_fit)) / rows.measured_s)
 
     return fit_constants(residuals, start, 60)
 

@@ -10,6 +10,7 @@ from estimator import Case, estimate
 from hardware import CHIPS
 from inputs import InputError, check_size, pick
 from intervals import spread
+from kernels.architectures import architecture_of
 from kernels.gemm import gemm, resident_fraction
 from precision import on_chip, precision
 from validation.pointwise import POINTWISE, pointwise_op
@@ -85,6 +86,7 @@ def kernel_row(row: dict) -> dict:
     """
     measured_s = positive(row, "measured_us") * 1e-6
     chip = CHIPS[pick("hardware", row.get("hardware", ""), CHIPS)]
+    arch = architecture_of(chip)
     kind = pick("kind", row.get("kind", ""), KERNEL_SIZES)
     narrow = NARROW_DTYPES if kind == "gemm" else {}
     dtype = pick("dtype", row.get("dtype") or "fp16", ("fp16", "bf16", *narrow))
@@ -92,14 +94,14 @@ def kernel_row(row: dict) -> dict:
     if kind != "gemm" and not row.get("hidden") and any(row.get(name) for name in others):
         names = ("tokens", *others)  # which then stand in for hidden
     dims = {name: size(row, name) for name in (*names, *others) if name in names or row.get(name)}
-    formats = on_chip(precision("bf16", *narrow[dtype]), chip)[0] if dtype in narrow else None
+    formats = on_chip(precision("bf16", *narrow[dtype]), chip, arch)[0] if dtype in narrow else None
     number = {"dtype": "bf16" if formats else dtype, "elem_bytes": 2}
     kernels = []
     if kind == "gemm":
         op = ops.linear(kind, tokens=dims["m"], d_in=dims["k"], d_out=dims["n"], precision=formats, **number)
         cycle_bytes = dims.get("weight_copies", 6) * op.weight_bytes + op.activation_bytes
-        resident = resident_fraction(cycle_bytes, chip, chip.fit.gemm)
-        seconds = [float(sum(gemm(op, chip, chip.fit.gemm, resident=resident).values()))]
+        resident = resident_fraction(cycle_bytes, chip, arch)
+        seconds = [float(sum(gemm(op, chip, arch, resident=resident).values()))]
         kernels.append(op)
     elif kind == "attention":
         if dims["heads"] % dims["kv_heads"] or dims["q_len"] > dims["kv_len"]:
@@ -110,7 +112,7 @@ def kernel_row(row: dict) -> dict:
     else:
         kernels.append(pointwise_op(kind, dims))
     if kind != "gemm":
-        seconds = [float(cycle_s(op, chip)) for op in kernels]
+        seconds = [float(cycle_s(op, chip, arch)) for op in kernels]
     low, high = spread(kernels[0], chip)
     estimated = sum(seconds)
     return {"measured": measured_s, "estimated": estimated, "low": estimated * low, "high": estimated * high}

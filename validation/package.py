@@ -11,6 +11,7 @@ import numpy as np
 import ops
 from cycles import cycle_s
 from hardware import CHIPS
+from kernels.architectures import architecture_of
 from kernels.gemm import resident_fraction
 from kernels.moe import HEIGHTS
 from kernels.pointwise import pointwise
@@ -164,7 +165,9 @@ def narrow_rows(name: str, data: DataSet, folder: Path) -> Rows:
         if copies == "l2":
             copies = np.clip(np.ceil(chip.l2_bytes / op.weight_bytes), 1, 5)
         cycle_bytes = copies * op.weight_bytes + data.x_copies * 2 * m * k + op.in_bytes + op.out_bytes
-        extra_s = quantize_s(name, data, folder, m, k, wanted, resident_fraction(cycle_bytes, chip, chip.fit.gemm))
+        extra_s = quantize_s(
+            name, data, folder, m, k, wanted, resident_fraction(cycle_bytes, chip, architecture_of(chip))
+        )
         if name == "fp8_block":  # DeepGEMM
             narrow = {"small_tiles_m": np.inf}
         elif data.engine == "trtllm":  # cuBLAS
@@ -187,6 +190,7 @@ def quantize_s(name: str, data: DataSet, folder: Path, m, k, wanted, resident) -
     benchmark's rows.
     """
     chip = CHIPS[data.hardware]
+    arch = architecture_of(chip)
     if name == "fp8" and data.engine == "trtllm":
         import pandas
 
@@ -195,10 +199,10 @@ def quantize_s(name: str, data: DataSet, folder: Path, m, k, wanted, resident) -
             path = perf_path(data, folder, "quantize", part)
             table = pandas.read_parquet(path).groupby(["m", "k"]).latency.median() * 1e-3
             total = total + table.reindex(pandas.MultiIndex.from_arrays([m, k])).to_numpy()
-        return total + chip.fit.pointwise.launch_s
+        return total + arch.pointwise.launch_s
     op = ops.quantize(name, tokens=m, width=k, dtype="bf16", elem_bytes=2, form=wanted.activations)
     op = replace(op, in_bytes=(1 - resident) * op.in_bytes, out_bytes=(1 - resident) * op.out_bytes)
-    seconds = sum(pointwise(op, chip, chip.fit.pointwise).values())
+    seconds = sum(pointwise(op, chip, arch).values())
     if name == "fp8" and data.engine == "vllm":
         read_s = op.in_bytes / chip.dram_read_bytes_per_s
         seconds = seconds + np.maximum(read_s, m * ATOMIC_CLOCKS / chip.clock_hz)
@@ -257,7 +261,7 @@ def attention_rows(data: DataSet, folder: Path, phase: str, cache: str = "bfloat
     chip, measured_s = CHIPS[data.hardware], table.latency.to_numpy() * 1e-3
     append = ops.kv_write("append", tokens=batch * q_len, **shape, **number)
     cycle_bytes = op.bytes + append.in_bytes  # what it writes is what attention reads
-    cold = resident_fraction(cycle_bytes, chip, chip.fit.gemm) == 0
+    cold = resident_fraction(cycle_bytes, chip, architecture_of(chip)) == 0
     keep = ~cold | (measured_s >= roofline_s(op, chip))  # nothing explains the others
     engine = ENGINE_ATTENTION[data.engine]
     if data.engine == "sglang":
@@ -271,7 +275,7 @@ def attention_rows(data: DataSet, folder: Path, phase: str, cache: str = "bfloat
     extra_s = np.zeros(op.dims["kv_len"].shape)
     if cache == "fp8" and chip.architecture == "hopper" and data.engine != "trtllm":  # FlashAttention-3 takes fp8 Q
         query = {"tokens": batch * q_len, "width": heads * head_dim, "form": KV_FORMATS["fp8"], **number}
-        extra_s = cycle_s(ops.quantize("query", **query), chip)
+        extra_s = cycle_s(ops.quantize("query", **query), chip, architecture_of(chip))
     return Rows(
         label=label(data),
         kind=f"{phase} attention" + (", fp8 cache" if cache == "fp8" else "") + (", many heads" if wide else ""),
@@ -424,7 +428,7 @@ def latent_rows(data: DataSet, folder: Path, phase: str) -> Rows:
     chip = CHIPS[data.hardware]
     attention = OTHER_ENGINE
     if data.engine == "trtllm":
-        attention = attention | {"extra_kernels": chip.fit.attention.extra_kernels + 1}
+        attention = attention | {"extra_kernels": architecture_of(chip).attention.extra_kernels + 1}
         if prefill:
             attention = attention | {"pack_prefill": False, "split_prefill": False}
         if chip.architecture == "ampere":  # one CTA walks all keys of up to 64 heads

@@ -7,6 +7,7 @@ import numpy as np
 import ops
 from cycles import cycle_causes
 from hardware import CHIPS
+from kernels.architectures import Architecture
 from validation.rows import Rows
 from validation.sets import CSV_FOLDER, POINTWISE_FIT
 
@@ -61,7 +62,7 @@ def pointwise_rows() -> list[Rows]:
     return found
 
 
-def pointwise_s(rows: Rows, fit=None) -> np.ndarray:
+def pointwise_s(rows: Rows, arch: Architecture) -> np.ndarray:
     """As Rows.estimate_s, without the launch, which these timings don't include."""
-    causes = cycle_causes(rows.op, rows.chip, fit)
+    causes = cycle_causes(rows.op, rows.chip, arch)
     return sum(seconds for cause, seconds in causes.items() if cause != "launch")

@@ -7,6 +7,7 @@ import numpy as np
 import ops
 from cycles import cycle_causes
 from hardware import Chip
+from kernels.architectures import Architecture, architecture_of
 from kernels.gemm import gemm, resident_fraction
 from kernels.moe import grouped_gemm
 
@@ -33,46 +34,44 @@ class Rows:
     narrow: dict | None = None  # fields of NarrowFit that the engine's kernels change
     recurrent: dict | None = None  # fields of RecurrentFit that the engine's kernels change
 
-    def estimate_s(self, fit=None) -> np.ndarray:
-        """Seconds [rows] by the cycle model, with the chip's constants or those of `fit`."""
-        fit = fit or self.chip.fit
-        if self.attention:
-            fit = replace(fit, attention=replace(fit.attention, **self.attention))
-        if self.recurrent:
-            fit = replace(fit, recurrent=replace(fit.recurrent, **self.recurrent))
+    def estimate_s(self, arch: Architecture | None = None) -> np.ndarray:
+        """Seconds [rows] by the cycle model, by the chip's architecture or by `arch`, with what the engine changes."""
+        arch = arch or architecture_of(self.chip)
+        for part in ("attention", "recurrent", "narrow"):
+            if changes := getattr(self, part):
+                arch = replace(arch, **{part: replace(getattr(arch, part), **changes)})
         if self.layer:
-            return mixture_s(self, fit)
+            return mixture_s(self, arch)
         if self.kind.startswith("gemm"):
-            narrow = replace(fit.narrow, **self.narrow) if self.narrow else fit.narrow
-            return gemm_s(self, fit.gemm, narrow) + self.extra_s
-        resident = resident_fraction(self.cycle_bytes, self.chip, fit.gemm)
-        seconds = sum(cycle_causes(self.op, self.chip, fit, resident=resident).values()) + self.extra_s
+            return gemm_s(self, arch) + self.extra_s
+        resident = resident_fraction(self.cycle_bytes, self.chip, arch)
+        seconds = sum(cycle_causes(self.op, self.chip, arch, resident=resident).values()) + self.extra_s
         if self.append:
-            seconds = seconds + sum(cycle_causes(self.append, self.chip, fit, resident=resident).values())
+            seconds = seconds + sum(cycle_causes(self.append, self.chip, arch, resident=resident).values())
         return seconds
 
 
-def gemm_s(rows: Rows, fit, narrow=None, block: int = 4096) -> np.ndarray:
+def gemm_s(rows: Rows, arch: Architecture, block: int = 4096) -> np.ndarray:
     """The GEMM model over many rows, a block at a time so that its candidates stay in cache."""
     parts = []
     for start in range(0, rows.measured_s.size, block):
         piece = slice(start, start + block)
         dims = {name: size[piece] if np.ndim(size) else size for name, size in rows.op.dims.items()}
-        resident = resident_fraction(rows.cycle_bytes[piece], rows.chip, fit)
-        causes = gemm(replace(rows.op, dims=dims), rows.chip, fit, narrow=narrow, resident=resident)
+        resident = resident_fraction(rows.cycle_bytes[piece], rows.chip, arch)
+        causes = gemm(replace(rows.op, dims=dims), rows.chip, arch, resident=resident)
         parts.append(sum(causes.values()))
     return np.concatenate(parts)
 
 
-def mixture_s(rows: Rows, fit) -> np.ndarray:
+def mixture_s(rows: Rows, arch: Architecture) -> np.ndarray:
     """A mixture's layer, whose weights a benchmark that repeats it may find in the L2."""
-    resident = resident_fraction(rows.cycle_bytes, rows.chip, fit.gemm)
+    resident = resident_fraction(rows.cycle_bytes, rows.chip, arch)
     seconds = 0.0
     for op in rows.layer:
         if op.kind == "grouped_gemm":
-            causes = grouped_gemm(op, rows.chip, fit, resident=resident, untuned=rows.untuned)
+            causes = grouped_gemm(op, rows.chip, arch, resident=resident, untuned=rows.untuned)
         else:
-            causes = cycle_causes(op, rows.chip, fit)
+            causes = cycle_causes(op, rows.chip, arch)
         seconds = seconds + sum(causes.values())
     return seconds
 

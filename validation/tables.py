@@ -9,6 +9,7 @@ from tabulate import tabulate
 
 from inputs import InputError
 from intervals import spread
+from kernels.architectures import architecture_of
 from roofline import compute_s, memory_s, roofline_s
 from validation.measured import read_measured
 from validation.package import kernel_sets
@@ -85,7 +86,7 @@ def kernel_table(folder: Path) -> tuple[list[list], list[str]]:
 def pointwise_table() -> list[list]:
     table = []
     for rows in pointwise_rows():
-        estimated, measured = pointwise_s(rows), rows.measured_s
+        estimated, measured = pointwise_s(rows, architecture_of(rows.chip)), rows.measured_s
         low, high = spread(rows.op, rows.chip)
         table.append(
             [rows.label + seen(rows), rows.kind, measured.size, 0]
