@@ -1,18 +1,16 @@
 """The expectation: what a good kernel takes on this chip, by cause. Dispatches each `Op` to its kernel model.
 
-Reads the `Op`, `Chip` and `Runtime` records. Whatever the sizes, cycle_s >= roofline_s.
+Reads the `Op`, `Chip` and `Architecture` records. Whatever the sizes, cycle_s >= roofline_s.
 """
 
 from dataclasses import replace
 
-import numpy as np
-
 from kernels.attention import decode_attention, index_scores, kv_append, prefill_attention
-from kernels.gemm import gemm, power_share, usable_l2_bytes
+from kernels.gemm import gemm, power_share
 from kernels.moe import combine, grouped_gemm, route
 from kernels.pointwise import pointwise
 from kernels.recurrent import scan, state_update
-from ops import Number, Op, few_queries, host
+from ops import Number, Op, few_queries
 
 # What time is spent on, by what would have to be better for it to shrink.
 BOUNDS = {
@@ -80,15 +78,24 @@ def _pointwise(op, chip, arch, *_):
     return pointwise(op, chip, arch)
 
 
-def _mixture(op, chip, arch, *_):
-    return {"grouped_gemm": grouped_gemm, "route": route, "combine": combine}[op.kind](op, chip, arch)
+def _grouped_gemm(op, chip, arch, _, resident):
+    return grouped_gemm(op, chip, arch, resident=resident)
+
+
+def _route(op, chip, arch, *_):
+    return route(op, chip, arch)
+
+
+def _combine(op, chip, arch, *_):
+    return combine(op, chip, arch)
 
 
 POINTWISE = ("norm", "rope", "swiglu", "activation", "residual", "elementwise", "embedding", "softmax", "sample")
 POINTWISE += ("quantize", "topk", "pooling", "conv", "conv_update")
 KERNELS = {"gemm": _gemm, "attention": _attention, "kv_write": _kv_append}
 KERNELS |= {"index_scores": _index_scores, "scan": _scan, "state_update": _state_update}
-KERNELS |= dict.fromkeys(POINTWISE, _pointwise) | dict.fromkeys(("grouped_gemm", "route", "combine"), _mixture)
+KERNELS |= {"grouped_gemm": _grouped_gemm, "route": _route, "combine": _combine}
+KERNELS |= dict.fromkeys(POINTWISE, _pointwise)
 
 
 def sustained(arch, chip):
@@ -104,38 +111,3 @@ def sustained(arch, chip):
         moe=replace(arch.moe, tensor_efficiency=min(arch.moe.tensor_efficiency, share)),
         attention=replace(arch.attention, mma_efficiency=min(arch.attention.mma_efficiency, share)),
     )
-
-
-def cycle_pass(ops: list[Op], chip, arch, runtime, *, batch: Number, decode: bool, l2_persistent: bool = False):
-    """[(op, causes), ...] of one pass as `runtime` runs it, the host last. arch: `sustained` on the chip.
-
-    The host launches ahead of the GPU, so it shows only where its launches take longer than the kernels, and
-    for what it does between passes.
-    """
-    if decode and runtime.attention:
-        arch = replace(arch, attention=replace(arch.attention, **runtime.attention))
-    weights_resident = 0.0
-    if l2_persistent:  # the L2 holds this part of what a pass reads
-        weights_bytes = sum(op.count * op.weight_bytes for op in ops if op.kind == "gemm")
-        weights_resident = min(1.0, usable_l2_bytes(chip, arch) / weights_bytes)
-    timed = []
-    for op in ops:
-        causes = cycle_causes(op, chip, arch, weights_resident=weights_resident)
-        if op.kind == "attention" and decode and runtime.kv_copies:
-            copied = runtime.kv_copies * op.kv_bytes * op.dims["heads"] / op.dims["kv_heads"]
-            causes["dram"] = causes["dram"] + copied / chip.dram_read_bytes_per_s
-        elif KERNELS[op.kind] is _pointwise:
-            causes = {cause: seconds * runtime.pointwise_passes for cause, seconds in causes.items()}
-        if not runtime.gaps:
-            del causes["launch"]
-        elif decode and op.kind in runtime.fused_into_attention:
-            causes = {"dram": causes["dram"]}
-        timed.append((op, causes))
-    if not runtime.gaps:
-        return timed
-    gpu_s = sum(op.count * sum(causes.values()) for op, causes in timed)
-    launches = 0 if decode and runtime.graph_decode else sum(op.count for op in ops)
-    pass_s = np.maximum(gpu_s, launches * runtime.host_launch_s) + runtime.step_s + batch * runtime.sequence_s
-    if not decode:
-        pass_s = np.maximum(pass_s, runtime.prefill_floor_s)
-    return [*timed, (host(), {"host": pass_s - gpu_s})]

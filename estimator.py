@@ -15,16 +15,16 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-from cycles import BOUNDS, CAUSES, cycle_pass, sustained
+from cycles import BOUNDS, CAUSES, sustained
+from engines import ENGINES, Engine, cycle_pass, find_engine
 from hardware import A100_80GB_PCIE, CHIPS, Chip, with_tensor_peak
 from inputs import MAX_SIZE, InputError, check_quantity, check_size, check_sizes, nearest, pick, shown
-from intervals import phase_interval, spread
+from intervals import SPREADS, phase_interval, spread
 from kernels.architectures import architecture_of
 from model import ELEM_BYTES, LLAMA3_8B, Model, forward
 from ops import Number, Op
 from precision import ACTIVATION_FORMATS, KV_FORMATS, WEIGHT_FORMATS, Precision, in_dtype, on_chip, precision
 from roofline import roofline_causes, roofline_s
-from runtimes import RUNTIMES, Runtime
 from variants import Pass, prefill_passes, speculative_contexts
 
 
@@ -47,7 +47,7 @@ class Case:
     kv_cache: str | None = None  # of the KV cache: fp8, int8, int4
     attention: str = "flash"  # flash, or naive (scores through DRAM)
     method: str = "cycle"  # cycle (the expectation), roofline (the bound), seed (the earlier estimator)
-    runtime: str | Runtime = "vllm"  # the engine whose host costs are added: vllm, tensorrt-llm, eager, ideal
+    runtime: str | Engine = "vllm"  # the engine, its newest version, or another: vllm-0.6; --list-runtimes shows them
     peak_tflops: float | None = None  # another tensor-core peak, TFLOP/s; None: the chip's own
     prefix_tokens: int = 0  # of each prompt, in the KV cache already (a shared system prompt)
     chunked_prefill: int | None = None  # prefill at most so many tokens in a pass; None: all at once
@@ -69,7 +69,7 @@ CHOICES = {
     "kv_cache": KV_FORMATS,
     "attention": ("flash", "naive"),
     "method": ("cycle", "roofline", "seed"),
-    "runtime": RUNTIMES,
+    "runtime": ENGINES,
     "draft": ("as --model",),
 }
 HELP = {"l2_persistent": "weights that fit in the L2 stay there between passes"}
@@ -213,8 +213,8 @@ def resolve(case: Case) -> tuple[Case, Model, Chip]:
     architecture_of(chip)
     for name in ("dtype", "attention", "method"):
         pick(name, getattr(case, name), CHOICES[name])
-    if not isinstance(case.runtime, Runtime):
-        case = replace(case, runtime=RUNTIMES[pick("runtime", case.runtime, RUNTIMES)])
+    if not isinstance(case.runtime, Engine):
+        case = replace(case, runtime=find_engine(case.runtime))
     if case.peak_tflops is not None:
         peak = check_quantity("peak-tflops", case.peak_tflops, low=1e-3, high=1e9)
         chip = with_tensor_peak(chip, peak * 1e12)
@@ -273,7 +273,7 @@ def case_precision(case: Case, model: Model, chip: Chip) -> tuple[Precision | No
         return None, ""
     if case.method == "seed":
         raise InputError("method seed knows one format for everything: no --weights, --activations, --kv-cache")
-    return on_chip(wanted, chip, architecture_of(chip), case.dtype)
+    return on_chip(wanted, chip, case.runtime.on(architecture_of(chip)), case.dtype)
 
 
 def estimate(case: Case | None = None) -> Estimate:
@@ -350,6 +350,7 @@ def pass_ops(case: Case, model: Model, chip: Chip, batch: Number, q_len: Number,
         attention_kernel=case.attention,
         precision=case_precision(case, model, chip)[0],
         imbalance=case.imbalance,
+        absorb=case.runtime.absorbs_prompts,
     )
 
 
@@ -371,11 +372,8 @@ def timed_pass(case: Case, model, chip: Chip, batch: Number, q_len: Number, kv_l
     ops = pass_ops(case, model, chip, batch, q_len, kv_len)
     if case.method == "roofline":
         return [(op, roofline_causes(op, chip), (0, 0)) for op in ops]
-    runtime = case.runtime
-    if case.chunked_prefill is not None:  # its floor was measured for a prompt, not for each chunk of one
-        runtime = replace(runtime, prefill_floor_s=0.0)
     arch = sustained(architecture_of(chip), chip)
-    timed = cycle_pass(ops, chip, arch, runtime, batch=batch, decode=decode, l2_persistent=case.l2_persistent)
+    timed = cycle_pass(ops, chip, arch, case.runtime, batch=batch, decode=decode, pinned=case.l2_persistent)
     return [(op, causes, bounds(op, chip, sum(causes.values()))) for op, causes in timed]
 
 
@@ -428,7 +426,21 @@ def prefill_phase(case: Case, model: Model, chip: Chip) -> Phase:
         return sum_kernels(timed)
 
     drafted = drafts(kernels(draft_case(case), case.draft), 1) if case.draft else ()
-    return Phase(steps=sum(map(count, passes)), kernels=kernels(case, model) + drafted)
+    own = kernels(case, model)
+    if case.method == "cycle" and case.runtime.request_s:
+        own = (*own[:-1], with_request(own[-1], case.runtime.request_s))
+    return Phase(steps=sum(map(count, passes)), kernels=own + drafted)
+
+
+def with_request(kernel: Kernel, request_s: float) -> Kernel:
+    """The host's kernel with what a request costs before its first token beside the passes."""
+    low, high = SPREADS["host"]
+    return replace(
+        kernel,
+        causes={"host": kernel.causes["host"] + request_s},
+        low_s=kernel.low_s + low * request_s,
+        high_s=kernel.high_s + high * request_s,
+    )
 
 
 def drafts(kernels: tuple[Kernel, ...], passes: int) -> tuple[Kernel, ...]:

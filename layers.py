@@ -49,7 +49,7 @@ class Pass:
     precision: the formats of the layers' linear layers and of the cache; None: `dtype` throughout. Routers, an
     indexer's projections, absorbed ones, norms, embedding and LM head stay in `dtype`, as checkpoints and engines keep
     them; an indexer's keys and scores are fp8 where anything is.
-    imbalance: of the experts' loads (experts.py).
+    imbalance: of the experts' loads (experts.py). absorb: latent attention always runs on the latents themselves.
     """
 
     batch: Number
@@ -60,6 +60,7 @@ class Pass:
     naive: bool = False
     precision: Precision | None = None
     imbalance: float = 0.0
+    absorb: bool = False
 
     @property
     def tokens(self) -> Number:
@@ -71,7 +72,12 @@ class Pass:
 
     @property
     def absorbed(self) -> bool:
-        """Few new tokens after a long context: latent attention runs on the latents themselves."""
+        """Does latent attention run on the latents themselves?"""
+        return self.absorb or self.few
+
+    @property
+    def few(self) -> bool:
+        """Few new tokens after a long context: decode's kernels."""
         return few_queries(self.q_len, self.kv_len)
 
     def number(self, count: int) -> dict:
@@ -202,7 +208,7 @@ def select(model, p: Pass, count: int, ratio: int) -> list[Op]:
     """Scores of one entry for every `ratio` keys, and the top-k of each query's, which reads them in fp32."""
     pairs, dim = visible_keys(p.q_len, p.kv_len) / ratio, model.index_head_dim
     sizes = {"batch": p.batch, "q_len": p.q_len, "heads": model.index_heads, "dim": dim}
-    split = ratio > 1 or p.absorbed  # kernels of a paged cache (DeepGEMM) do
+    split = ratio > 1 or p.few  # kernels of a paged cache (DeepGEMM) do
     op = index_scores("index_scores", keys=p.kv_len / ratio, pairs=pairs, split=split, **sizes, **p.indexed(dim, count))
     chosen = p.number(count) | {"top_k": model.index_topk, "elem_bytes": 4}
     return [op, top_k("index_topk", rows=p.tokens, width=pairs / p.q_len, **chosen)]
@@ -403,7 +409,7 @@ def mixture(model, letter: str, p: Pass, count: int) -> list[Op]:
     bias = experts if model.router_bias and not hashed else 0
     per_expert_scale = experts if letter == "B" else 0
     group = {"tokens": tokens, "experts": experts, "top_k": chosen, **number}
-    group |= {"precision": p.formats("experts"), "imbalance": p.imbalance}
+    group |= {"precision": p.formats("experts"), "imbalance": p.imbalance, "width": width}
     up_bias, down_bias = (factor * width, inner) if model.expert_bias else (0, 0)
     rows = {"tokens": tokens * chosen, "intermediate": width, **number}
     ops = [

@@ -366,6 +366,7 @@ def forward(
     attention_kernel: str = "flash",
     precision: Precision | None = None,
     imbalance: float = 0.0,
+    absorb: bool = False,
 ) -> list[Op]:
     """The kernels of one pass over `batch` sequences, each with `q_len` new tokens that end a context of
     `kv_len`. Prefill: q_len = kv_len = prompt. Decode: q_len = 1, kv_len = prompt + tokens generated so far.
@@ -376,14 +377,16 @@ def forward(
 
     precision: the formats of the layers' weights, activations and KV cache, where they are not `dtype`; embedding,
     norms, routers and LM head are. Where activations are narrowed, a kernel of its own does that before each GEMM.
-    imbalance: of the experts' loads: that of the r-th busiest goes with r ** -imbalance.
+    imbalance: of the experts' loads: that of the r-th busiest goes with r ** -imbalance. absorb: latent attention runs
+    on the latents in a prompt too.
     """
     elem_bytes = ELEM_BYTES[pick("dtype", dtype, ELEM_BYTES)]
     naive = pick("attention", attention_kernel, ("flash", "naive")) == "naive"
     if naive and precision is not None and precision.kv_cache.bits < 16:
         raise InputError("naive attention reads a 16-bit KV cache only")
     sizes = {"batch": batch, "q_len": q_len, "kv_len": kv_len, "elem_bytes": elem_bytes}
-    return _pass(model, Pass(**sizes, dtype=dtype, naive=naive, precision=precision, imbalance=imbalance))
+    options = {"naive": naive, "precision": precision, "imbalance": imbalance, "absorb": absorb}
+    return _pass(model, Pass(**sizes, dtype=dtype, **options))
 
 
 def _pass(model: Model, p: Pass) -> list[Op]:

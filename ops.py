@@ -6,7 +6,7 @@ least: every operand once per launch.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy import ndarray
@@ -53,7 +53,10 @@ def _operands(d_in: int, dtype: str, elem_bytes: int, precision) -> tuple[str, f
     if precision is None:
         return dtype, elem_bytes, elem_bytes, {}
     a_bytes, b_bytes = (form.element_bytes(d_in) for form in (precision.activations, precision.weights))
-    return precision.mma_dtype, a_bytes, b_bytes, {"a_bytes": a_bytes, "b_bytes": b_bytes, "c_bytes": elem_bytes}
+    widths = {"a_bytes": a_bytes, "b_bytes": b_bytes, "c_bytes": elem_bytes}
+    if precision.activations.group:
+        widths["scale_group"] = precision.activations.group
+    return precision.mma_dtype, a_bytes, b_bytes, widths
 
 
 def linear(
@@ -148,11 +151,13 @@ def grouped_linear(
     bias: int = 0,
     imbalance: float = 0.0,
     precision=None,
+    width: int | None = None,
 ) -> Op:
     """One linear layer of a mixture of experts: each of tokens * top_k (token, expert) pairs through its expert, all
     experts in one launch. flops = 2 * pairs * in * out; only the weights of experts that are chosen are read.
     bias: elements that an expert has beside its matrix. precision: as in `linear`.
-    imbalance: the load of the r-th busiest expert goes with r ** -imbalance; 0 is uniform.
+    imbalance: the load of the r-th busiest expert goes with r ** -imbalance; 0 is uniform. width: of an expert between
+    its two layers (d_out).
     """
     pairs = top_k * tokens
     active = distinct_experts(tokens, experts, top_k, imbalance)
@@ -167,7 +172,14 @@ def grouped_linear(
         in_bytes=d_in * a_bytes * pairs,
         out_bytes=d_out * elem_bytes * pairs,
         count=count,
-        dims={"m": pairs, "n": d_out, "k": d_in, "experts": experts, "active": active}
+        dims={
+            "m": pairs,
+            "n": d_out,
+            "k": d_in,
+            "experts": experts,
+            "active": active,
+            "width": d_out if width is None else width,
+        }
         | {"tokens": tokens, "top_k": top_k, "imbalance": imbalance, **widths},
     )
 
@@ -425,7 +437,7 @@ def latent_attention(
     """
     d, v = (latent + rope_dim, latent) if absorbed else (nope_dim + rope_dim, v_dim)
     kv_heads, key_elems = (1, d) if absorbed else (heads, d + v)
-    return attention_over(
+    op = attention_over(
         name,
         batch=batch,
         q_len=q_len,
@@ -441,6 +453,7 @@ def latent_attention(
         kv_elem_bytes=kv_elem_bytes,
         count=count,
     )
+    return replace(op, dims=dict(op.dims) | {"rotated": rope_dim})
 
 
 def naive_attention(

@@ -19,15 +19,16 @@ from kernels.gemm import _by_cause, _candidates, _parts, operands, power_share
 HEIGHTS = (8, 16, 32, 64, 128, 256)  # tile heights for which dims["tiles"] may give known counts
 
 
-def grouped_gemm(op, chip, arch, *, resident=0.0, untuned=False) -> dict[str, np.ndarray]:
+def grouped_gemm(op, chip, arch, *, resident=0.0) -> dict[str, np.ndarray]:
     """Seconds by cause of one launch of `op`: m pairs of token and expert, n, k, `active` experts expected to be used;
     the tiles follow from tokens, experts, top_k and imbalance, or are known: dims["tiles"], [..., HEIGHTS].
 
-    resident: as in kernels/gemm.py. untuned: True where an engine has no tuned tile for these experts and runs Triton's
-    default: 16 rows if tokens <= experts, else 64, the first two of AMPERE_MOE_TILES. Ampere and Ada only.
+    resident: as in kernels/gemm.py. dims["untuned"]: True where an engine has no tuned tile for these experts and runs
+    Triton's default: 16 rows if tokens <= experts, else 64, the first two of AMPERE_MOE_TILES. Ampere and Ada only.
     """
     names = ("m", "n", "k", "active", "tokens", "experts")
-    sizes = [np.asarray(x, dtype=float) for x in (*(op.dims[name] for name in names), resident, untuned)]
+    given = (*(op.dims[name] for name in names), resident, op.dims.get("untuned", False))
+    sizes = [np.asarray(x, dtype=float) for x in given]
     m, n, k, active, tokens, experts, resident, untuned = np.broadcast_arrays(*sizes)
     widths, stored, efficiency = operands(op, chip, arch, arch.moe.tensor_efficiency)
     # Narrow weights: mma.sync kernels on every architecture, since asynchronous MMAs can't widen them. Marlin's

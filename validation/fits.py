@@ -1,4 +1,4 @@
-"""Fits of the constants in kernels/architectures.py and runtimes.py: python validate.py --fit."""
+"""Fits of the constants in kernels/architectures.py and engines.py: python validate.py --fit."""
 
 import csv
 from dataclasses import asdict, replace
@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from cycles import sustained
+from engines import VLLM, Engine, find_engine
 from hardware import CHIPS
 from kernels.architectures import AMPERE, ARCHITECTURES, H100_PER_CLOCK, HOPPER, NARROW, architecture_of
-from runtimes import RUNTIMES
 from validation.measured import end_to_end_row
 from validation.package import (
     attention_rows,
@@ -76,18 +76,19 @@ AT_MOST_ONE = (
     "dram_efficiency",
     "l2_usable",
 )
-RUNTIME_NAMES = {
-    "vllm": ("step_s", "sequence_s"),
-    "tensorrt-llm": ("step_s", "sequence_s", "sm_bytes_per_clock", "dram_efficiency"),
-    "eager": ("host_launch_s", "pointwise_passes", "kv_copies"),
+ENGINE_NAMES = {
+    "vllm-0.6": ("step_s", "sequence_s"),
+    "tensorrt-llm-0.11": ("step_s", "sequence_s", "sm_bytes_per_clock", "dram_efficiency"),
+    "eager-4.35": ("launch_s", "pointwise_passes", "kv_copies"),
+    "eager-5.17": ("launch_s", "pointwise_passes", "kv_copies"),
 }
-RUNTIME_START = {"step_s": 0.3e-3, "sequence_s": 30e-6, "sm_bytes_per_clock": 30.0, "dram_efficiency": 0.95}
-RUNTIME_START |= {"host_launch_s": 80e-6, "pointwise_passes": 8.0, "kv_copies": 6.0}
+ENGINE_START = {"step_s": 0.3e-3, "sequence_s": 30e-6, "sm_bytes_per_clock": 30.0, "dram_efficiency": 0.95}
+ENGINE_START |= {"launch_s": 80e-6, "pointwise_passes": 8.0, "kv_copies": 6.0}
 
 
 def fit_table(folder: Path | None) -> list[list]:
     """Every fitted constant: what is committed, and what the fit finds now."""
-    results = [*fit_pointwise(), *fit_runtimes()]
+    results = [*fit_pointwise(), *fit_engines()]
     if folder:
         results += [
             *fit_kernels(folder),
@@ -171,7 +172,7 @@ def fit_sustained(folder: Path):
     """(what, committed, found): what a pass sustains, by large products on random data, TensorRT-LLM's and SGLang's."""
     for hardware in SUSTAINED_FITTED:
         chip = CHIPS[hardware]
-        sets = [gemm_rows(data, folder) for data in DATA_SETS if data.hardware == hardware and data.engine != "vllm"]
+        sets = [gemm_rows(data, folder) for data in DATA_SETS if data.hardware == hardware and data.engine is not VLLM]
         large = [chosen(rows, np.flatnonzero(rows.op.flops >= 2 * LARGE)) for rows in sets]
 
         def residuals(constants: dict[str, float], chip=chip, large=large) -> np.ndarray:
@@ -187,7 +188,7 @@ def fit_narrow(folder: Path):
     that narrows activations.
     """
 
-    def seen_half(name: str, hardware: str, engine: str) -> Rows:
+    def seen_half(name: str, hardware: str, engine: Engine) -> Rows:
         data = next(data for data in DATA_SETS if (data.hardware, data.engine) == (hardware, engine))
         return halves(narrow_rows(name, data, folder))[0]
 
@@ -275,21 +276,36 @@ def fit_pointwise():
     yield "hopper pointwise, rates over ampere's", {"factor": factor}, found
 
 
-def fit_runtimes():
-    """(what, committed, found) of the runtimes' profiles, on the rows of end_to_end.csv that fit_row names."""
+def with_constants(engine: Engine, constants: dict[str, float]) -> Engine:
+    """`engine` with other constants: its own, or those of attention where its choices of kernels name them."""
+    own = {name: value for name, value in constants.items() if name in engine.__dataclass_fields__}
+
+    def changed(choice):
+        named = {name: value for name, value in constants.items() if name in choice.attention}
+        return replace(choice, attention=choice.attention | named) if named else choice
+
+    return replace(engine, choices=tuple(map(changed, engine.choices)), **own)
+
+
+def committed_constants(engine: Engine) -> dict[str, float]:
+    """Its constants by name, those of attention among them."""
+    own = {name: getattr(engine, name) for name in engine.__dataclass_fields__}
+    for choice in engine.choices:
+        own |= choice.attention
+    return own
+
+
+def fit_engines():
+    """(what, committed, found) of the engines' records, on the rows of end_to_end.csv that fit_row names."""
     with open(CSV_FOLDER / "end_to_end.csv", newline="") as file:
         rows = [row for row in csv.DictReader(file) if fit_row(row)]
-    for name, names in RUNTIME_NAMES.items():
-        committed, own = RUNTIMES[name], [row for row in rows if row["runtime"] == name]
-        in_attention = [field for field in names if field in committed.attention]
+    for name, names in ENGINE_NAMES.items():
+        committed, own = find_engine(name), [row for row in rows if row["runtime"] == name]
 
-        def residuals(constants, committed=committed, own=own, in_attention=in_attention):
-            attention = committed.attention | {field: constants[field] for field in in_attention}
-            host = {field: value for field, value in constants.items() if field not in in_attention}
-            runtime = replace(committed, attention=attention, **host)
-            estimated = [end_to_end_row(row | {"runtime": runtime})["estimated"] for row in own]
+        def residuals(constants, committed=committed, own=own):
+            engine = with_constants(committed, constants)
+            estimated = [end_to_end_row(row | {"runtime": engine})["estimated"] for row in own]
             return np.log(np.array(estimated) / [float(row["measured"]) for row in own])
 
-        found = fit_constants(residuals, {field: RUNTIME_START[field] for field in names}, 0)
-        flat = asdict(committed)
-        yield f"runtime {name}", flat | flat["attention"], found
+        found = fit_constants(residuals, {field: ENGINE_START[field] for field in names}, 0)
+        yield f"engine {name}", committed_constants(committed), found

@@ -9,12 +9,11 @@ from pathlib import Path
 import numpy as np
 
 import ops
-from cycles import cycle_s
+from engines import SGLANG, TENSORRT_LLM, TRTLLM_GROUP, VLLM, with_query
 from hardware import CHIPS
 from kernels.architectures import architecture_of
 from kernels.gemm import resident_fraction
 from kernels.moe import HEIGHTS
-from kernels.pointwise import pointwise
 from loads import drawn_loads
 from precision import FORMATS, KV_FORMATS, precision
 from roofline import roofline_s
@@ -23,8 +22,6 @@ from validation.sets import (
     ATOMIC_CLOCKS,
     B200,
     DATA_SETS,
-    ENGINE_ATTENTION,
-    FLASHINFER,
     H100,
     H200,
     LATENT_SETS,
@@ -33,15 +30,12 @@ from validation.sets import (
     NARROW_FITTED,
     NARROW_MIXTURES,
     NARROW_SETS,
-    OTHER_ENGINE,
+    PACKAGE_NAMES,
     PROFILED,
     RECURRENT_SETS,
     REFITTED,
-    SGLANG_ATTENTION,
     SPARSE_FITTED,
     SPARSE_PARTS,
-    TRTLLM_GROUP,
-    TRTLLM_WIDE,
     UNGATED,
     DataSet,
     MixtureSet,
@@ -63,7 +57,7 @@ def kernel_sets(folder: Path) -> Iterator[Rows]:
         for data in DATA_SETS:
             yield attention_rows(data, folder, phase)
     for data in DATA_SETS:
-        if data.engine == "trtllm":
+        if data.engine is TENSORRT_LLM:
             yield attention_rows(data, folder, "decode", wide=True)
     for _, name, _, sets in NARROW_SETS:
         for data in DATA_SETS:
@@ -76,7 +70,7 @@ def kernel_sets(folder: Path) -> Iterator[Rows]:
             if rows.measured_s.size:  # the A100 has none, SGLang's prefill is Triton's
                 yield rows
     for data in DATA_SETS:
-        if data.engine == "vllm" and not data.hardware.startswith("a100"):
+        if data.engine is VLLM and not data.hardware.startswith("a100"):
             yield quantize_rows(data, folder)
     for stored in ("bfloat16", *NARROW_MIXTURES):
         for data in MIXTURE_SETS:
@@ -108,12 +102,12 @@ def kernel_sets(folder: Path) -> Iterator[Rows]:
 
 def label(data) -> str:
     """What the tables call a set."""
-    return f"{data.hardware} {data.engine} {data.version}"
+    return f"{data.hardware} {data.engine.family} {data.version}"
 
 
 def perf_path(data, folder: Path, kind: str, name: str) -> Path:
     """The file of a set's measurements of this kind."""
-    return folder / data.folder / kind / data.engine / data.version / f"{name}_perf.parquet"
+    return folder / data.folder / kind / PACKAGE_NAMES[data.engine.family] / data.version / f"{name}_perf.parquet"
 
 
 def gemm_rows(data: DataSet, folder: Path) -> Rows:
@@ -154,24 +148,21 @@ def narrow_rows(name: str, data: DataSet, folder: Path) -> Rows:
     chip, wanted = CHIPS[data.hardware], precision("bf16", *formats)
     if stored == "int4_wo":  # the package's are per channel
         wanted = replace(wanted, weights=replace(wanted.weights, group=0))
+    block = {"scale_group": 128} if name == "fp8_block" else {}
     op = ops.linear(name, tokens=m, d_in=k, d_out=n, dtype="bf16", elem_bytes=2, precision=wanted)
     # one width for all rows: the kernel takes one, and a scale per row is nothing at k = 4096
     widths = {"a_bytes": wanted.activations.element_bytes(4096), "b_bytes": wanted.weights.element_bytes(4096)}
-    op = replace(op, dims=op.dims | widths)
+    op = replace(op, dims=dict(op.dims) | widths | block)
     measured_s = table.latency.to_numpy() * 1e-3
-    narrow, extra_s, cycle_bytes = {}, LAYER_EVENTS_S, np.full(m.shape, np.inf)
+    extra_s, cycle_bytes = LAYER_EVENTS_S, np.full(m.shape, np.inf)
     if stored not in PROFILED:
-        copies = 1 if name == "nvfp4" and data.engine == "vllm" else data.weight_copies
+        copies = 1 if name == "nvfp4" and data.engine is VLLM else data.weight_copies
         if copies == "l2":
             copies = np.clip(np.ceil(chip.l2_bytes / op.weight_bytes), 1, 5)
         cycle_bytes = copies * op.weight_bytes + data.x_copies * 2 * m * k + op.in_bytes + op.out_bytes
         extra_s = quantize_s(
             name, data, folder, m, k, wanted, resident_fraction(cycle_bytes, chip, architecture_of(chip))
         )
-        if name == "fp8_block":  # DeepGEMM
-            narrow = {"small_tiles_m": np.inf}
-        elif data.engine == "trtllm":  # cuBLAS
-            narrow = {"splits": 32, "small_tiles_m": np.inf, "most_columns": np.inf}
     return Rows(
         label=label(data),
         kind=f"gemm {name}",
@@ -180,7 +171,7 @@ def narrow_rows(name: str, data: DataSet, folder: Path) -> Rows:
         measured_s=measured_s,
         cycle_bytes=cycle_bytes,
         extra_s=extra_s,
-        narrow=narrow,
+        engine=data.engine,
         refitted=(name, data.hardware, data.engine) in NARROW_FITTED,
     )
 
@@ -191,7 +182,7 @@ def quantize_s(name: str, data: DataSet, folder: Path, m, k, wanted, resident) -
     """
     chip = CHIPS[data.hardware]
     arch = architecture_of(chip)
-    if name == "fp8" and data.engine == "trtllm":
+    if name == "fp8" and data.engine is TENSORRT_LLM:
         import pandas
 
         total = 0.0
@@ -202,8 +193,8 @@ def quantize_s(name: str, data: DataSet, folder: Path, m, k, wanted, resident) -
         return total + arch.pointwise.launch_s
     op = ops.quantize(name, tokens=m, width=k, dtype="bf16", elem_bytes=2, form=wanted.activations)
     op = replace(op, in_bytes=(1 - resident) * op.in_bytes, out_bytes=(1 - resident) * op.out_bytes)
-    seconds = sum(pointwise(op, chip, arch).values())
-    if name == "fp8" and data.engine == "vllm":
+    seconds = sum(data.engine.causes(op, chip, arch).values())
+    if name == "fp8" and data.engine is VLLM:
         read_s = op.in_bytes / chip.dram_read_bytes_per_s
         seconds = seconds + np.maximum(read_s, m * ATOMIC_CLOCKS / chip.clock_hz)
     return seconds
@@ -250,7 +241,7 @@ def attention_rows(data: DataSet, folder: Path, phase: str, cache: str = "bfloat
     if phase == "prefill":
         plain &= table.isl > 1
     sizes = ["batch_size", "isl", "step", "num_heads", "num_key_value_heads", "head_dim"]
-    if data.engine == "trtllm" and phase == "decode":
+    if data.engine is TENSORRT_LLM and phase == "decode":
         plain &= (table.num_heads > TRTLLM_GROUP * table.num_key_value_heads) == wide
     table = table[plain].groupby(sizes, as_index=False).latency.median()
     batch, isl, step, heads, kv_heads, head_dim = (table[size].to_numpy(dtype=float) for size in sizes)
@@ -263,19 +254,13 @@ def attention_rows(data: DataSet, folder: Path, phase: str, cache: str = "bfloat
     cycle_bytes = op.bytes + append.in_bytes  # what it writes is what attention reads
     cold = resident_fraction(cycle_bytes, chip, architecture_of(chip)) == 0
     keep = ~cold | (measured_s >= roofline_s(op, chip))  # nothing explains the others
-    engine = ENGINE_ATTENTION[data.engine]
-    if data.engine == "sglang":
-        engine = engine | SGLANG_ATTENTION[chip.architecture]
-    elif data.engine == "trtllm":
-        engine = engine | ({"extra_kernels": 1} if phase == "prefill" else TRTLLM_WIDE if wide else {})
-    elif cache == "fp8" and chip.architecture == "ada":
-        engine = engine | FLASHINFER
-    if data.engine == "trtllm":  # its QKV preprocessing kernel copies Q too
-        append = replace(append, in_bytes=append.in_bytes + op.in_bytes, out_bytes=op.in_bytes)
+    arch = architecture_of(chip)
+    if data.engine.append_rotates(op):
+        append = with_query(append, op)
     extra_s = np.zeros(op.dims["kv_len"].shape)
-    if cache == "fp8" and chip.architecture == "hopper" and data.engine != "trtllm":  # FlashAttention-3 takes fp8 Q
+    if cache == "fp8" and arch.narrows_query and data.engine.narrows_query:
         query = {"tokens": batch * q_len, "width": heads * head_dim, "form": KV_FORMATS["fp8"], **number}
-        extra_s = cycle_s(ops.quantize("query", **query), chip, architecture_of(chip))
+        extra_s = sum(data.engine.causes(ops.quantize("query", **query), chip, arch).values())
     return Rows(
         label=label(data),
         kind=f"{phase} attention" + (", fp8 cache" if cache == "fp8" else "") + (", many heads" if wide else ""),
@@ -285,10 +270,10 @@ def attention_rows(data: DataSet, folder: Path, phase: str, cache: str = "bfloat
         measured_s=measured_s[keep],
         cycle_bytes=cycle_bytes[keep],
         left_out=int((~keep).sum()),
-        attention=engine,
+        engine=data.engine,
         extra_s=extra_s[keep],
         fitted=data.fitted,
-        refitted=data.hardware in REFITTED and data.engine == "vllm" and cache != "fp8",
+        refitted=data.hardware in REFITTED and data.engine is VLLM and cache != "fp8",
     )
 
 
@@ -315,12 +300,12 @@ def mixture_rows(data: MixtureSet, folder: Path, stored: str = "bfloat16") -> Ro
     sizes = ["num_tokens", "hidden_size", "inter_size", "topk", "num_experts", "moe_tp_size", "moe_ep_size"]
     table = table.groupby([*sizes, "distribution"], as_index=False).latency.median()
     width, shapes = table.inter_size // table.moe_tp_size, zip(table.hidden_size, table.inter_size, strict=True)
-    ungated = data.engine == "vllm" and data.hardware != "a100-80gb-sxm"
+    ungated = data.engine is VLLM and data.hardware != "a100-80gb-sxm"
     reasons = {
         "width not a multiple of 16": (width % 16 > 0).to_numpy(),
         "no gate": np.array([ungated and shape in UNGATED for shape in shapes]),
         "expert parallelism in SGLang, which places tokens otherwise": (table.moe_ep_size > 1).to_numpy()
-        & (data.engine == "sglang"),
+        & (data.engine is SGLANG),
     }
     table = table[~np.any(list(reasons.values()), axis=0)]
     alpha = table.distribution.str.extract(r"power_law_(.*)", expand=False).astype(float).fillna(0.0)
@@ -338,7 +323,7 @@ def mixture_rows(data: MixtureSet, folder: Path, stored: str = "bfloat16") -> Ro
 
     def product(name, d_in, d_out):
         shape = {"tokens": tokens, "experts": experts, "top_k": top_k, "d_in": d_in, "d_out": d_out}
-        op = ops.grouped_linear(name, **shape, precision=formats, **number)
+        op = ops.grouped_linear(name, **shape, precision=formats, width=width, **number)
         sizes = {"flops": 2 * d_in * d_out * pairs, "weight_bytes": widths["b_bytes"] * d_in * d_out * active}
         sizes |= {"in_bytes": widths["a_bytes"] * d_in * pairs, "out_bytes": 2 * d_out * pairs}
         return replace(op, dims=dict(op.dims) | dims | widths, **sizes)
@@ -348,12 +333,12 @@ def mixture_rows(data: MixtureSet, folder: Path, stored: str = "bfloat16") -> Ro
             return ()
         return (ops.quantize(name, tokens=rows, width=width, form=formats.activations, **number),)
 
-    # TensorRT-LLM, and vLLM on Blackwell, copy rows into the order of experts; Triton's kernels read them in place,
-    # but work on all pairs, and write zeros where the expert is elsewhere
-    copies = data.engine == "trtllm" or chip.architecture == "blackwell"
-    here = pairs if copies else top_k * tokens
-    copied = 4 * hidden * pairs if copies else 2 * (2 * width + hidden) * (here - pairs)
+    # Triton's kernels read rows in place, but work on all pairs, and write zeros where the expert is elsewhere
+    arch = architecture_of(chip)
+    here = pairs if arch.compute_capability >= data.engine.copies_experts_from else top_k * tokens
     sum_up = ops.combine("combine", tokens=tokens, top_k=1, hidden=hidden, **number)
+    zeros = 2 * (2 * width + hidden) * (here - pairs)
+    sizes = {"flops": 2 * hidden * here, "in_bytes": 2 * hidden * here + zeros}
     layer = (
         ops.route("route", tokens=tokens, experts=experts, top_k=top_k, **number),
         *narrowed("gate_up_quant", tokens, hidden),
@@ -361,8 +346,9 @@ def mixture_rows(data: MixtureSet, folder: Path, stored: str = "bfloat16") -> Ro
         ops.swiglu("swiglu", tokens=here, intermediate=width, **number),
         *narrowed("down_quant", here, width),
         product("down", width, hidden),
-        replace(sum_up, flops=2 * hidden * here, in_bytes=2 * hidden * here + copied),
+        replace(sum_up, dims=dict(sum_up.dims) | {"rows": pairs}, **sizes),
     )
+    layer = tuple(data.engine.launched(layer, arch, decode=False))
     products = tuple(op for op in layer if op.kind == "grouped_gemm")
     total = replace(
         products[0],
@@ -370,7 +356,6 @@ def mixture_rows(data: MixtureSet, folder: Path, stored: str = "bfloat16") -> Ro
         weight_bytes=sum(op.weight_bytes for op in products),
         out_bytes=products[1].out_bytes + products[0].out_bytes,
     )
-    tuned = [data.tuned is None or shape in data.tuned for shape in zip(local, width, strict=True)]
     rows = Rows(
         label=label(data),
         kind="moe layer" if formats is None else f"moe layer {stored}",
@@ -379,7 +364,7 @@ def mixture_rows(data: MixtureSet, folder: Path, stored: str = "bfloat16") -> Ro
         layer=layer,
         measured_s=table.latency.to_numpy() * 1e-3,
         cycle_bytes=3 * w * hidden * width * touched + 2 * (2 * hidden + 3 * width) * pairs,
-        untuned=~np.array(tuned, dtype=bool),
+        engine=data.engine,
         fitted=data.fitted and formats is None,
     )
     beaten = rows.measured_s < roofline_s(rows.op, rows.chip)
@@ -418,21 +403,13 @@ def latent_rows(data: DataSet, folder: Path, phase: str) -> Rows:
     table = table[plain].groupby(sizes, as_index=False).latency.median()
     heads, batch, isl, step = (table[size].to_numpy(dtype=float) for size in sizes)
     q_len, number = isl if prefill else 1, {"dtype": "bf16", "elem_bytes": 2}
-    absorbed = not prefill or data.engine == "sglang"
+    absorbed = not prefill or data.engine.absorbs_prompts
     lengths = {"batch": batch, "q_len": q_len, "kv_len": isl + step}
     op = ops.latent_attention("mla", heads=heads, absorbed=absorbed, **lengths, **number)
     append = ops.kv_write("append", tokens=batch * q_len, kv_heads=1, head_dim=576 // 2, **number)
-    rotated = 2 * 64 * heads * batch * q_len  # bytes of each head's rotated elements, copied to its key when prefilling
-    copied, written = (rotated, 2 * rotated) if prefill else (op.in_bytes, op.in_bytes)
-    append = replace(append, in_bytes=append.in_bytes + copied, out_bytes=written)
+    if data.engine.append_rotates(op):
+        append = with_query(append, op)
     chip = CHIPS[data.hardware]
-    attention = OTHER_ENGINE
-    if data.engine == "trtllm":
-        attention = attention | {"extra_kernels": architecture_of(chip).attention.extra_kernels + 1}
-        if prefill:
-            attention = attention | {"pack_prefill": False, "split_prefill": False}
-        if chip.architecture == "ampere":  # one CTA walks all keys of up to 64 heads
-            attention = attention | {"split_decode": False}
     rows = Rows(
         label=label(data),
         kind=f"mla {phase}",
@@ -440,7 +417,7 @@ def latent_rows(data: DataSet, folder: Path, phase: str) -> Rows:
         op=op,
         append=append,
         measured_s=table.latency.to_numpy() * 1e-3,
-        attention=attention,
+        engine=data.engine,
         fitted=data.fitted,
     )
     beaten = rows.measured_s < roofline_s(op, chip)
@@ -455,7 +432,6 @@ RECURRENT_PARTS = {
     "conv": "causal_conv1d_fn",
     "conv update": "causal_conv1d_update",
 }
-KDA_ON_HOST = ("kda", "vllm")
 DISTURBED = 1.25  # times the H100's time: a row of the H200, the same chip with more bandwidth, that is not used
 
 
@@ -496,9 +472,10 @@ def recurrent_rows(data: RecurrentSet, folder: Path, part: str) -> Rows:
         given = {"scan": (0.0, 2.0), "state update": (1.5, 2.0)}[part][data.packed]  # states of fp32 read and written
         op = replace(op, kv_bytes=given * 4 * heads * dim * dim * batch)
     every = np.ones(latency.size, dtype=bool)
+    kda_on_host = part == "conv" and data.model == "kda" and data.engine is VLLM
     reasons = {
         "channel by channel, a CTA for each of a sequence": every & (part == "conv" and not data.packed),
-        "without a CUDA graph: the host's time": every & (part == "conv" and (data.model, data.engine) == KDA_ON_HOST),
+        "without a CUDA graph: the host's time": every & kda_on_host,
         "over 1.25 times the H100's time, which has less bandwidth": np.asarray(slower),
     }
     rows = Rows(
@@ -508,7 +485,7 @@ def recurrent_rows(data: RecurrentSet, folder: Path, part: str) -> Rows:
         op=op,
         measured_s=table.latency.to_numpy() * 1e-3 / launches,
         cycle_bytes=op.bytes - op.kv_bytes / 2 if part == "state update" else np.inf,
-        recurrent={"fused_delta_rule": data.fused},
+        engine=data.engine,
         fitted=part in data.fits,
     )
     if part != "state update":  # which may find its states in the L2
@@ -530,9 +507,10 @@ def sparse_rows(number: int, gpu: dict, folder: Path) -> Rows:
     """The kernels of sparse attention: an entry of SPARSE_PARTS on one GPU (an entry of sets.py)."""
     import pandas
 
-    engine, version, name, part = SPARSE_PARTS[number]
+    engine, name, part = SPARSE_PARTS[number]
+    version = engine.kernels_measured[gpu["hardware"]]
     chip = CHIPS[gpu["hardware"]]
-    path = folder / gpu["folder"] / "sparse_attention" / engine / version / f"{name}_perf.parquet"
+    path = folder / gpu["folder"] / "sparse_attention" / PACKAGE_NAMES[engine.family] / version / f"{name}_perf.parquet"
     table = pandas.read_parquet(path)
     if part == "top-k":
         table = table[table.score_mode == "top_last"]
@@ -557,11 +535,12 @@ def sparse_rows(number: int, gpu: dict, folder: Path) -> Rows:
         lengths |= {"pairs": tokens * seen, "window": seen, "own_keys": True}
         op = ops.attention_over(part, kv_elem_bytes=584 / 512 if heavy else None, **lengths, **shape, **number)
     rows = Rows(
-        label=f"{gpu['hardware']} {engine} {version}",
+        label=f"{gpu['hardware']} {engine.family} {version}",
         kind=part,
         chip=chip,
         op=op,
         measured_s=table.latency.to_numpy() * 1e-3,
+        engine=engine,
         fitted=gpu is H100 and part in SPARSE_FITTED,
     )
     reasons = {"no more scores than are chosen": rows.measured_s == 0}

@@ -14,7 +14,7 @@ from validation.sets import DATA_SETS, LARGE, TRTLLM_GROUP
 from validation.tables import errors
 from visualize import save
 
-ENGINES = {"vllm": ("vLLM", "#0072B2"), "trtllm": ("TensorRT-LLM", "#D55E00"), "sglang": ("SGLang", "#009E73")}
+ENGINES = {"vllm": ("vLLM", "#0072B2"), "tensorrt-llm": ("TensorRT-LLM", "#D55E00"), "sglang": ("SGLang", "#009E73")}
 OTHER_COLOURS = ("#555555", "#CC79A7")  # beside those of the engines, told apart with any colour vision too
 BIN_ROWS = 15  # fewer rows than this don't make a bin of a band
 CLOUD = 250  # rows of one series drawn as points

@@ -5,11 +5,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 import ops
-from cycles import cycle_causes
+from engines import VLLM, Engine
 from hardware import Chip
 from kernels.architectures import Architecture, architecture_of
-from kernels.gemm import gemm, resident_fraction
-from kernels.moe import grouped_gemm
+from kernels.gemm import resident_fraction
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,60 +23,35 @@ class Rows:
     left_out: int = 0  # rows that no kernel could have reached, and so don't measure what they say
     reasons: str = ""  # why they were
     layer: tuple[ops.Op, ...] = ()  # the kernels of a mixture's layer; `op` then sums them up
-    untuned: np.ndarray | bool = False  # products that run with a default tile
     append: ops.Op | None = None  # the KV append that the attention timings include
     cycle_bytes: np.ndarray | float = np.inf  # distinct bytes that the benchmark touches before the same come again
-    attention: dict | None = None  # fields of AttentionFit that the engine's kernels change
+    engine: Engine = VLLM  # whose kernels these are
     fitted: bool = False  # the constants of the A100, or of pointwise kernels, were fitted on (a sample of) these
     refitted: bool = False  # the two or three constants of another architecture were
     extra_s: np.ndarray | float = 0.0  # what the timings include besides: kernels that narrow x or Q, the profiler
-    narrow: dict | None = None  # fields of NarrowFit that the engine's kernels change
-    recurrent: dict | None = None  # fields of RecurrentFit that the engine's kernels change
 
     def estimate_s(self, arch: Architecture | None = None) -> np.ndarray:
-        """Seconds [rows] by the cycle model, by the chip's architecture or by `arch`, with what the engine changes."""
+        """Seconds [rows] by the engine's kernels, on the chip's architecture or on `arch`."""
         arch = arch or architecture_of(self.chip)
-        for part in ("attention", "recurrent", "narrow"):
-            if changes := getattr(self, part):
-                arch = replace(arch, **{part: replace(getattr(arch, part), **changes)})
-        if self.layer:
-            return mixture_s(self, arch)
-        if self.kind.startswith("gemm"):
-            return gemm_s(self, arch) + self.extra_s
-        resident = resident_fraction(self.cycle_bytes, self.chip, arch)
-        seconds = sum(cycle_causes(self.op, self.chip, arch, resident=resident).values()) + self.extra_s
-        if self.append:
-            seconds = seconds + sum(cycle_causes(self.append, self.chip, arch, resident=resident).values())
+        seconds = np.zeros(self.measured_s.size) + self.extra_s
+        for op in self.layer or (self.op, *((self.append,) if self.append else ())):
+            seconds += launch_s(self, op, arch)
         return seconds
 
 
-def gemm_s(rows: Rows, arch: Architecture, block: int = 4096) -> np.ndarray:
-    """The GEMM model over many rows, a block at a time so that its candidates stay in cache."""
+def launch_s(rows: Rows, op: ops.Op, arch: Architecture, block: int = 4096) -> np.ndarray:
+    """Seconds [rows] of one of their kernels, a block at a time so that its candidates stay in cache."""
+    resident = np.broadcast_to(resident_fraction(rows.cycle_bytes, rows.chip, arch), rows.measured_s.shape)
     parts = []
     for start in range(0, rows.measured_s.size, block):
         piece = slice(start, start + block)
-        dims = {name: size[piece] if np.ndim(size) else size for name, size in rows.op.dims.items()}
-        resident = resident_fraction(rows.cycle_bytes[piece], rows.chip, arch)
-        causes = gemm(replace(rows.op, dims=dims), rows.chip, arch, resident=resident)
-        parts.append(sum(causes.values()))
+        causes = rows.engine.causes(select(op, piece), rows.chip, arch, resident=resident[piece])
+        parts.append(np.broadcast_to(sum(causes.values()), rows.measured_s[piece].shape))
     return np.concatenate(parts)
 
 
-def mixture_s(rows: Rows, arch: Architecture) -> np.ndarray:
-    """A mixture's layer, whose weights a benchmark that repeats it may find in the L2."""
-    resident = resident_fraction(rows.cycle_bytes, rows.chip, arch)
-    seconds = 0.0
-    for op in rows.layer:
-        if op.kind == "grouped_gemm":
-            causes = grouped_gemm(op, rows.chip, arch, resident=resident, untuned=rows.untuned)
-        else:
-            causes = cycle_causes(op, rows.chip, arch)
-        seconds = seconds + sum(causes.values())
-    return seconds
-
-
-def select(op: ops.Op, keep: np.ndarray) -> ops.Op:
-    """The rows of `op` that `keep` names (a mask or indices)."""
+def select(op: ops.Op, keep: np.ndarray | slice) -> ops.Op:
+    """The rows of `op` that `keep` names (a mask, indices, a slice)."""
 
     def cut(value):
         return value[keep] if np.ndim(value) else value
@@ -97,7 +71,6 @@ def chosen(rows: Rows, keep: np.ndarray) -> Rows:
         measured_s=rows.measured_s[keep],
         cycle_bytes=rows.cycle_bytes[keep] if np.ndim(rows.cycle_bytes) else rows.cycle_bytes,
         extra_s=rows.extra_s[keep] if np.ndim(rows.extra_s) else rows.extra_s,
-        untuned=rows.untuned[keep] if np.ndim(rows.untuned) else rows.untuned,
     )
 
 

@@ -1,0 +1,467 @@
+"""The engines, one record for each version: which kernels it runs instead of its architecture's, what its host costs,
+what of it was measured. `estimate()` and `validate.py` read the same record.
+
+A pass over B sequences takes, where the scheduler works beside the GPU (asynchronous),
+    max(GPU time, launches * launch_s, step_s + B * sequence_s)
+and otherwise max(GPU time, launches * launch_s) + step_s + B * sequence_s; launches are those that no CUDA graph holds.
+A prompt's first token takes request_s besides: the HTTP server, the tokenizer, the way to the scheduler and back.
+Engine versions differ by 20 % and more on one GPU: a record is one of them, and stands for the versions it names.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+
+import numpy as np
+
+from cycles import POINTWISE, cycle_causes
+from inputs import InputError, nearest, shown
+from kernels.architectures import AMPERE, HOPPER, Architecture
+from kernels.gemm import usable_l2_bytes
+from ops import Number, Op, few_queries, host
+
+# Which ops a choice of kernel is about ------------------------------------------------------------------------------
+
+
+NO_CHIP = 9999  # a compute capability that no chip has
+
+
+def every(op: Op) -> bool:
+    return True
+
+
+def never(op: Op) -> bool:
+    return False
+
+
+def of_decode(op: Op) -> bool:
+    """Attention of a decode step."""
+    return op.kind == "attention" and few_queries(op.dims["q_len"], op.dims["kv_len"])
+
+
+def of_prompt(op: Op) -> bool:
+    """Attention of a prefill pass."""
+    return op.kind == "attention" and not of_decode(op)
+
+
+def latent(op: Op) -> bool:
+    """Latent attention (MLA) over all keys."""
+    return op.kind == "attention" and "rotated" in op.dims
+
+
+def latent_prompt(op: Op) -> bool:
+    return latent(op) and of_prompt(op)
+
+
+def grouped_prompt(op: Op) -> bool:
+    """Attention of a prefill pass with keys and values of heads."""
+    return of_prompt(op) and not latent(op)
+
+
+def narrow_cache(op: Op) -> bool:
+    """Attention over a cache of less than 16 bits."""
+    return op.kind == "attention" and bool(np.all(op.dims["kv_elem_bytes"] < 0.95 * op.dims["io_elem_bytes"]))
+
+
+def many_heads(op: Op) -> bool:
+    """Decode with more query heads a KV head than TensorRT-LLM's kernel for groups takes."""
+    return of_decode(op) and not latent(op) and bool(np.all(op.dims["heads"] > TRTLLM_GROUP * op.dims["kv_heads"]))
+
+
+def block_scaled(op: Op) -> bool:
+    """A product whose operands have a scale for every so many elements along k, 8 bits each."""
+    return op.kind == "gemm" and op.dtype == "fp8" and bool(op.dims.get("scale_group"))
+
+
+def row_scaled(op: Op) -> bool:
+    """Any other product of 8- or 4-bit floats."""
+    return op.kind == "gemm" and op.dtype in ("fp8", "fp4") and not block_scaled(op)
+
+
+TRTLLM_GROUP = 32  # chosen after seeing the data: its rows change their rates there
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """Another kernel than the architecture's own: on which ops, for which compute capabilities (from, to), and the
+    fields of the architecture's parts that describe it.
+    """
+
+    when: Callable[[Op], bool] = every
+    capabilities: tuple[int, int] = (0, NO_CHIP)
+    attention: Mapping[str, float] = field(default_factory=dict)
+    narrow: Mapping[str, float] = field(default_factory=dict)
+    recurrent: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Engine:
+    """One engine as of one version. Times in seconds, on an x86 server of 2020 to 2025."""
+
+    family: str
+    version: str
+    title: str
+    stands_for: tuple[str, str]  # its versions, from and to
+    # Kernels
+    choices: tuple[Choice, ...] = ()  # later ones win
+    narrows_query: bool = True  # for an fp8 cache, where the architecture's kernels take it so
+    absorbs_prompts: bool = False  # latent attention of a prompt runs on the latents, as decode does
+    append_rotates: Callable[[Op], bool] = never  # RoPE and the KV append before such attention are one kernel
+    attention_appends: bool = False  # decode attention rotates and appends on the side: no launch of their own
+    copies_experts_from: int = NO_CHIP  # compute capability from which rows are copied into the order of experts
+    untuned_until: int = 0  # compute capability up to which experts have tuned tiles only in tuned_experts
+    tuned_experts: tuple[tuple[int, int], ...] = ()  # (experts, width)
+    pointwise_passes: float = 1.0  # elementwise kernels, each through DRAM, in place of one fused kernel
+    kv_copies: float = 0.0  # times that a decode step moves the cache, expanded to all query heads, beyond reading it
+    gap_s: float | None = None  # between two kernels of a graph; None: as the kernels' models have it
+    # Host
+    launch_s: float = 0.0  # per kernel launched outside a CUDA graph
+    graph_decode: bool = True  # decode passes replay a CUDA graph: the host launches nothing by itself
+    step_s: float = 0.0  # per pass: scheduling, preparing inputs, fetching the sampled tokens
+    sequence_s: float = 0.0  # per pass and sequence: bookkeeping of requests, detokenization
+    asynchronous: bool = False  # both beside the GPU
+    request_s: float = 0.0  # of a request, until its first token: API, tokenizer, way to the scheduler and back
+    # What was measured: GPU -> version
+    kernels_measured: Mapping[str, str] = field(default_factory=dict)
+    runs_measured: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """As --runtime takes it."""
+        return f"{self.family}-{self.version}" if self.version else self.family
+
+    @property
+    def hosted(self) -> bool:
+        """Does its host cost anything?"""
+        return any((self.launch_s, self.step_s, self.sequence_s, self.request_s))
+
+    def on(self, arch: Architecture) -> Architecture:
+        """`arch` with what this engine makes of whole passes."""
+        return replace(arch, narrows_query=arch.narrows_query and self.narrows_query)
+
+    def kernel(self, op: Op, arch: Architecture) -> Architecture:
+        """`arch` as this engine's kernel for `op` has it."""
+        for choice in self.choices:
+            low, high = choice.capabilities
+            if low <= arch.compute_capability <= high and choice.when(op):
+                for part in ("attention", "narrow", "recurrent"):
+                    if changes := getattr(choice, part):
+                        arch = replace(arch, **{part: replace(getattr(arch, part), **changes)})
+        return arch
+
+    def launched(self, ops: list[Op], arch: Architecture, *, decode: bool) -> list[Op]:
+        """The kernels of a pass, or of a part of one, as this engine launches them."""
+        found = []
+        for index, op in enumerate(ops):
+            if op.kind in ("rope", "kv_write"):
+                attended = next((other for other in ops[index:] if other.kind == "attention"), None)
+                if attended is not None and self.append_rotates(attended):
+                    if op.kind == "rope":
+                        continue
+                    op = with_query(op, attended)
+                elif decode and self.attention_appends:
+                    op = replace(op, dims=dict(op.dims) | {"fused": True})
+            elif op.kind == "combine" and arch.compute_capability >= self.copies_experts_from:
+                op = replace(op, in_bytes=op.in_bytes + 4 * op.dims["rows"] * op.dims["width"])
+            elif op.kind == "grouped_gemm" and arch.compute_capability <= self.untuned_until:
+                op = replace(op, dims=dict(op.dims) | {"untuned": ~self._tuned(op)})
+            found.append(op)
+        return found
+
+    def _tuned(self, op: Op) -> np.ndarray:
+        """Has the engine a tuned tile for these experts?"""
+        shapes = np.array(self.tuned_experts, dtype=float).reshape(-1, 2)
+        experts, width = (np.asarray(op.dims[name], dtype=float)[..., None] for name in ("experts", "width"))
+        return ((experts == shapes[:, 0]) & (width == shapes[:, 1])).any(-1)
+
+    def causes(self, op: Op, chip, arch: Architecture, *, weights_resident: Number = 0.0, resident: Number = 0.0):
+        """Seconds of one launch of `op` by cause, as cycles.cycle_causes, by this engine's kernel. arch: the chip's,
+        as it is for a benchmark of one kernel, `sustained` for a pass.
+        """
+        if "fused" in op.dims:  # into attention: only what it moves is left
+            return {"dram": cycle_causes(op, chip, arch)["dram"]}
+        causes = cycle_causes(op, chip, self.kernel(op, arch), weights_resident=weights_resident, resident=resident)
+        if self.kv_copies and of_decode(op):
+            copied = self.kv_copies * op.kv_bytes * op.dims["heads"] / op.dims["kv_heads"]
+            causes["dram"] = causes["dram"] + copied / chip.dram_read_bytes_per_s
+        if op.kind in POINTWISE and self.pointwise_passes != 1:
+            causes = {cause: seconds * self.pointwise_passes for cause, seconds in causes.items()}
+        if self.gap_s is not None:
+            causes["launch"] = np.minimum(causes["launch"], self.gap_s)
+        return causes
+
+
+def with_query(append: Op, attended: Op) -> Op:
+    """The KV append of a kernel that also rotates Q, and so reads and writes it. Of latent attention's queries that is
+    what is rotated, in a prompt, whose keys get a copy of theirs for each head; all of them in a decode step.
+    """
+    dims = attended.dims
+    width, copies = (dims["rotated"], 2) if latent_prompt(attended) else (dims["head_dim"], 1)
+    moved = dims["io_elem_bytes"] * dims["heads"] * width * dims["batch"] * dims["q_len"]
+    return replace(append, in_bytes=append.in_bytes + moved, out_bytes=append.out_bytes + copies * moved)
+
+
+# The records --------------------------------------------------------------------------------------------------------
+
+# Kernels of the engines that the fit of attention never saw differ from vLLM's: facts, not fitted. The append is
+# vectorised, heads are packed in the kernel, and decode splits the KV range whatever the heads.
+OTHERS = Choice(attention={"append_waits": 0.0, "pack_copies": 0, "split_mha": True})
+# fp8 with a scale for every 128 elements: DeepGEMM, which tries all tiles.
+DEEP_GEMM = Choice(when=block_scaled, narrow={"small_tiles_m": np.inf})
+FLASHINFER = {"decode_tile_m": 16, "pack_prefill": True}  # tiles of 16 rows where a sequence has no more
+STAGES = Choice(recurrent={"fused_delta_rule": False})  # flash-linear-attention: a scan is several kernels
+# Experts and width for which vLLM 0.14 runs tiles tuned on an A100: read off the measured rates, which are 1.2 to 2
+# times those of like shapes; vLLM's folder of tuned configurations names E=8,N=3584, the others weren't looked up.
+TUNED_ON_A100 = ((8, 1792), (8, 2048), (8, 3584), (8, 4096), (8, 7168), (128, 192))
+UNTUNED = {"untuned_until": 80, "tuned_experts": TUNED_ON_A100}
+FLASH_ATTENTION_2 = asdict(AMPERE.attention)
+
+
+def measured(version: str, a100: str) -> dict[str, str]:
+    """GPUs whose kernels aiconfigurator-core 0.12.0 has of an engine, and of which version."""
+    return {"a100-80gb-sxm": a100} | dict.fromkeys(("h100-sxm", "h200-sxm", "l40s", "b200-sxm"), version)
+
+
+# Fitted constants: by python validate.py --fit, on the rows that validation/sets.py names.
+VLLM = Engine(
+    family="vllm",
+    version="0.24",
+    title="vLLM 0.24 (V1)",
+    stands_for=("0.14", "0.99"),
+    choices=(Choice(when=narrow_cache, capabilities=(89, 89), attention=FLASHINFER), DEEP_GEMM),
+    copies_experts_from=100,
+    launch_s=6e-5,
+    step_s=0.0003,
+    sequence_s=5.2e-05,  # these two as of 0.11, whose steps show them
+    asynchronous=True,
+    request_s=4.6e-3,
+    kernels_measured=measured("0.24.0", a100="0.14.0"),
+    runs_measured={"h100-sxm": "0.15.1"},
+    **UNTUNED,
+)
+VLLM_0_11 = replace(
+    VLLM,
+    version="0.11",
+    title="vLLM 0.11 (V1, scheduling between the steps)",
+    stands_for=("0.8", "0.13"),
+    step_s=0.0003,
+    sequence_s=5.2e-05,
+    asynchronous=False,
+    request_s=13.5e-3,
+    kernels_measured={},
+    runs_measured={"h100-sxm": "0.11.0"},
+)
+VLLM_0_6 = Engine(
+    family="vllm",
+    version="0.6",
+    title="vLLM 0.6 (V0)",
+    stands_for=("0.1", "0.7"),
+    # FlashAttention-2 on every GPU, by mma.sync
+    choices=(
+        Choice(
+            capabilities=(90, NO_CHIP),
+            attention=FLASH_ATTENTION_2 | {"mma_efficiency": AMPERE.attention.mma_efficiency * HOPPER.mma_sync_share},
+        ),
+        DEEP_GEMM,
+    ),
+    narrows_query=False,
+    copies_experts_from=100,
+    launch_s=6e-5,  # as 0.24's
+    step_s=0.0002722,  # fitted
+    sequence_s=9.085e-05,  # fitted
+    runs_measured={"a100-40gb-sxm": "0.5.5 to 0.6.2", "h100-sxm": "0.5.x to 0.6.0", "h200-sxm": "0.6.x"},
+    **UNTUNED,
+)
+SGLANG = Engine(
+    family="sglang",
+    version="0.5",
+    title="SGLang 0.5",
+    stands_for=("0.4", "0.99"),
+    choices=(
+        OTHERS,
+        # FlashAttention-3's sm80 kernels: 128 x 64 tiles with packed heads, a metadata kernel
+        Choice(
+            capabilities=(80, 80),
+            attention={"tile_m": 128, "tile_n": 64, "decode_tile_m": 128, "pack_prefill": True, "extra_kernels": 1},
+        ),
+        Choice(capabilities=(89, 89), attention=FLASHINFER),
+        STAGES,
+        DEEP_GEMM,
+    ),
+    copies_experts_from=100,
+    absorbs_prompts=True,  # chosen after seeing the data: its rates, if not, would be a third of the others'
+    append_rotates=latent,
+    launch_s=6e-5,  # not measured; as vLLM's
+    asynchronous=True,
+    sequence_s=1.2e-5,
+    kernels_measured=measured("0.5.14", a100="0.5.10"),
+    runs_measured={"h100-sxm": "0.5.8", "h200-sxm": "0.5.6"},
+    **UNTUNED,
+)
+# One CTA of the kernel for a query head by itself reads its K and V alone: rates fitted on whole passes of 0.11.
+ALONE = {"decode_tile_m": 1, "sm_bytes_per_clock": 21.81}
+TENSORRT_LLM = Engine(
+    family="tensorrt-llm",
+    version="1.3",
+    title="TensorRT-LLM 1.3",
+    stands_for=("1.0", "9"),
+    choices=(
+        OTHERS,
+        Choice(when=of_prompt, attention={"pack_prefill": False, "split_prefill": False}),
+        Choice(when=grouped_prompt, attention={"extra_kernels": 1}),
+        Choice(when=many_heads, attention=ALONE),
+        Choice(when=latent, attention={"extra_kernels": 1}),
+        Choice(when=latent, capabilities=(90, 99), attention={"extra_kernels": 2}),
+        Choice(when=latent, capabilities=(80, 80), attention={"split_decode": False}),  # a CTA walks all keys
+        STAGES,
+        DEEP_GEMM,
+        Choice(when=row_scaled, narrow={"splits": 32, "small_tiles_m": np.inf, "most_columns": np.inf}),  # cuBLAS
+    ),
+    narrows_query=False,
+    append_rotates=every,  # its QKV preprocessing kernel
+    copies_experts_from=0,
+    launch_s=4.9e-5,  # not measured; as 0.11's
+    asynchronous=True,  # its "overlap scheduler"
+    kernels_measured=measured("1.3.0rc20", a100="1.0.0"),
+    runs_measured={"h100-sxm": "1.0.0rc3"},
+)
+TENSORRT_LLM_0_11 = Engine(
+    family="tensorrt-llm",
+    version="0.11",
+    title="TensorRT-LLM 0.11",
+    stands_for=("0.11", "0.99"),
+    # Its decode kernel rotates and appends on the side, and has one CTA for each query head, which reads its K and V
+    # by itself (TensorRT-LLM documentation, "Multi-Head, Multi-Query and Group-Query Attention").
+    choices=(
+        Choice(when=of_decode, attention=OTHERS.attention | ALONE | {"dram_efficiency": 1.0}),  # fitted, at its limit
+        STAGES,
+    ),
+    narrows_query=False,
+    attention_appends=True,
+    copies_experts_from=0,
+    launch_s=4.9e-5,  # 16 ms for 324 kernels: 7B, 128 tokens, batch 1 (performance.md, releases 0.5 to 0.9)
+    step_s=0.0003653,  # fitted
+    sequence_s=1.034e-05,  # fitted
+    runs_measured={"a100-40gb-sxm": "0.11", "h100-sxm": "0.11.0"},
+)
+TENSORRT_LLM_0_9 = replace(
+    TENSORRT_LLM_0_11,
+    version="0.9",
+    title="TensorRT-LLM 0.9",
+    stands_for=("0.8", "0.10"),
+    # the query heads of a group share K and V
+    choices=(*TENSORRT_LLM_0_11.choices, Choice(when=of_decode, attention={"decode_tile_m": 64})),
+    runs_measured={"a100-80gb-sxm": "0.8.0 and 0.9.0"},
+)
+TENSORRT_LLM_0_5 = replace(
+    TENSORRT_LLM_0_11,
+    version="0.5",
+    title="TensorRT-LLM 0.5",
+    stands_for=("0.1", "0.7"),
+    runs_measured={"a100-80gb-sxm": "0.5.0 and 0.6.1"},
+)
+PYTORCH = Engine(
+    family="pytorch",
+    version="2.11",
+    title="PyTorch 2.11, a CUDA graph for each pass, no engine",
+    stands_for=("2.0", "9"),
+    choices=(OTHERS,),
+    append_rotates=every,
+    gap_s=0.45e-6,  # measured on an H100 under torch's profiler, median
+    runs_measured={"h100-sxm": "2.11"},
+)
+EAGER = Engine(
+    family="eager",
+    version="5.17",
+    title="Transformers 5.17, eager PyTorch 2.11",
+    stands_for=("4.38", "9"),
+    choices=(OTHERS,),
+    launch_s=9.504e-05,  # these three: fitted
+    graph_decode=False,
+    pointwise_passes=3.242,
+    kv_copies=12.19,
+    runs_measured={"h100-sxm": "5.17"},
+)
+EAGER_4_35 = Engine(
+    family="eager",
+    version="4.35",
+    title="Transformers 4.35, eager PyTorch 2.1",
+    stands_for=("4.0", "4.37"),
+    launch_s=7.752e-05,  # fitted; one kernel of ours is several launches of eager PyTorch
+    graph_decode=False,
+    pointwise_passes=8.415,  # fitted
+    kv_copies=5.924,  # fitted: torch.cat, repeat_kv, fp32 softmax
+    runs_measured={"a100-80gb-sxm": "4.33 to 4.35"},
+)
+IDEAL = Engine(family="ideal", version="", title="no host, no gaps between kernels", stands_for=("", ""), gap_s=0.0)
+# The newest of a family comes first: it is the one that a name without a version means.
+ENGINES = {
+    engine.name: engine
+    for engine in (
+        VLLM,
+        VLLM_0_11,
+        VLLM_0_6,
+        SGLANG,
+        TENSORRT_LLM,
+        TENSORRT_LLM_0_11,
+        TENSORRT_LLM_0_9,
+        TENSORRT_LLM_0_5,
+        PYTORCH,
+        EAGER,
+        EAGER_4_35,
+        IDEAL,
+    )
+}
+
+
+def find_engine(name: object) -> Engine:
+    """The record of an engine: a name of ENGINES, a family (its newest), or a family and a version that a record stands
+    for. Raises InputError.
+    >>> find_engine("vllm-0.12.0").name, find_engine("tensorrt-llm").name
+    ('vllm-0.11', 'tensorrt-llm-1.3')
+    """
+    if not isinstance(name, str):
+        raise InputError(f"runtime must be a name or a record, not {shown(name)}")
+    asked = name.lower()
+    if asked in ENGINES:
+        return ENGINES[asked]
+    for engine in ENGINES.values():
+        if asked == engine.family:
+            return engine
+        version = asked.removeprefix(engine.family + "-")
+        if version != asked and engine.version and _within(version, *engine.stands_for):
+            return engine
+    families = dict.fromkeys(engine.family for engine in ENGINES.values())
+    known = ", ".join((*families, *ENGINES))
+    raise InputError(f"unknown runtime {shown(name)}{nearest(name, (*families, *ENGINES))}; known: {known}")
+
+
+def _within(version: str, low: str, high: str) -> bool:
+    """Is a version such as 0.12.0 or 1.3.0rc20 from `low` to `high`, of which any further number is allowed?"""
+
+    def numbers(text: str) -> list[int]:
+        return [int(part) for part in re.findall(r"\d+", text)]
+
+    if not re.fullmatch(r"v?\d[\w.]{0,20}", version):
+        return False
+    asked, ends = numbers(version), (numbers(low), numbers(high))
+    return ends[0] <= asked and asked[: len(ends[1])] <= ends[1]
+
+
+def cycle_pass(ops: list[Op], chip, arch: Architecture, engine: Engine, *, batch: Number, decode: bool, pinned=False):
+    """[(op, causes), ...] of one pass as `engine` runs it, the host last if it costs anything. arch: `sustained` on the
+    chip. pinned: weights that fit in the L2 stay there between passes.
+    """
+    ops = engine.launched(ops, arch, decode=decode)
+    weights_resident = 0.0
+    if pinned:  # the L2 holds this part of what a pass reads
+        weights_bytes = sum(op.count * op.weight_bytes for op in ops if op.kind == "gemm")
+        weights_resident = min(1.0, usable_l2_bytes(chip, arch) / weights_bytes)
+    timed = [(op, engine.causes(op, chip, arch, weights_resident=weights_resident)) for op in ops]
+    if not engine.hosted:
+        return timed
+    gpu_s = sum(op.count * sum(causes.values()) for op, causes in timed)
+    launches = 0 if decode and engine.graph_decode else sum(op.count for op in ops)
+    busy_s, between_s = np.maximum(gpu_s, launches * engine.launch_s), engine.step_s + batch * engine.sequence_s
+    pass_s = np.maximum(busy_s, between_s) if engine.asynchronous else busy_s + between_s
+    return [*timed, (host(), {"host": pass_s - gpu_s})]
