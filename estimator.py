@@ -21,7 +21,7 @@ from hardware import A100_80GB_PCIE, CHIPS, Chip, with_tensor_peak
 from inputs import MAX_SIZE, InputError, check_quantity, check_size, check_sizes, nearest, pick, shown
 from intervals import phase_interval, spread
 from kernels.architectures import Architecture, architecture_of
-from model import ELEM_BYTES, LLAMA3_8B, Model, forward
+from model import ELEM_BYTES, LLAMA3_8B, Model, is_model
 from ops import FEW, Number, Op, larger, smaller
 from precision import ACTIVATION_FORMATS, KV_FORMATS, WEIGHT_FORMATS, Precision, in_dtype, on_chip, precision
 from roofline import roofline_causes, roofline_s
@@ -225,7 +225,7 @@ class Estimate:
 def named_model(model):
     """The record that a name or a path stands for; a record itself as it is. Raises InputError."""
     if not isinstance(model, str):
-        if not hasattr(model, "kv_cache_bytes"):
+        if not is_model(model):
             raise InputError(f"model must be a name, a path or a record, not {shown(model)}")
         return model
     if model == LLAMA3_8B.name:
@@ -249,7 +249,7 @@ def resolve(case: Case) -> Resolved:
     model, chip = named_model(case.model), named_chip(case)
     arch = sustained(architecture_of(chip), chip)
     case = checked(case)
-    if case.imbalance and not getattr(model, "experts", 0):
+    if case.imbalance and not model.experts:
         raise InputError(f"{model.name} has no experts whose loads could have an imbalance (a trace's are all alike)")
     if case.method == "seed":
         check_seed(case, model)
@@ -258,6 +258,7 @@ def resolve(case: Case) -> Resolved:
         runtime = replace(runtime, prefill_floor_s=0.0)
 
     def settled(case: Case, model: Model, draft: Resolved | None) -> Resolved:
+        model.check(case)
         run_as, note = case_precision(case, model, chip, arch)
         known = {"case": case, "model": model, "chip": chip, "arch": arch, "runtime": runtime, "draft": draft}
         return Resolved(**known, precision=run_as, precision_note=note)
@@ -315,11 +316,9 @@ def case_precision(case: Case, model: Model, chip: Chip, arch: Architecture) -> 
     formats are those that the case names; where it names none, the checkpoint's.
     """
     weights, activations, kv_cache = named = (case.weights, case.activations, case.kv_cache)
-    own = model.quantization
-    if own is not None and not isinstance(model, Model):
-        return None, f"{model.name} is traced, in 16 bits: its checkpoint's formats ({own.name}) aren't applied"
+    own, note = model.formats
     if own is None and all(form in (None, case.dtype) for form in named):
-        return None, ""
+        return None, note
     wanted = precision(case.dtype, *named)
     if own is not None and weights is None and activations is None:
         wanted = replace(in_dtype(own, case.dtype), **({"kv_cache": wanted.kv_cache} if kv_cache else {}))
@@ -390,11 +389,8 @@ def intervals(prefill: Phase, decode: Phase, tokens: Number) -> dict[str, tuple[
 
 def pass_ops(resolved: Resolved, batch: Number, q_len: Number, kv_len: Number) -> list[Op]:
     """The kernels of one pass of the case."""
-    case, model = resolved.case, resolved.model
-    if not isinstance(model, Model):
-        return traced_ops(case, model, batch, q_len, kv_len)
-    return forward(
-        model,
+    case = resolved.case
+    return resolved.model.forward(
         batch=batch,
         q_len=q_len,
         kv_len=kv_len,
@@ -403,17 +399,6 @@ def pass_ops(resolved: Resolved, batch: Number, q_len: Number, kv_len: Number) -
         precision=resolved.precision,
         imbalance=case.imbalance,
     )
-
-
-def traced_ops(case: Case, model, batch: Number, q_len: Number, kv_len: Number) -> list[Op]:
-    """The kernels of one pass of a model that is known by its trace. Raises InputError for what a trace can't vary."""
-    import traced
-
-    if case.attention != "flash" or case.method == "seed":
-        raise InputError(f"{model.name} is traced from its code: flash attention only, and not by method seed")
-    if any((case.weights, case.activations, case.kv_cache)):
-        raise InputError(f"{model.name} is traced from its code, in 16 bits: --weights and the like need another model")
-    return traced.forward(model.trace, batch=batch, q_len=q_len, kv_len=kv_len, dtype=case.dtype)
 
 
 def timed_pass(resolved: Resolved, batch: Number, q_len: Number, kv_len: Number, *, decode: bool):
@@ -592,7 +577,7 @@ def check_seed(case: Case, model: Model) -> None:
         raise InputError("method seed takes single sizes, not arrays")
     if case.attention != "flash":
         raise InputError("method seed knows flash attention only")
-    if not isinstance(model, Model):
+    if not model.explicit:
         raise InputError(f"method seed needs an explicit graph, and {model.name} is traced from its code")
     fixed = (
         "dtype",
@@ -808,7 +793,7 @@ def with_overrides(case: Case, assignments: list[str]) -> tuple[Case, dict[str, 
     records = {"hardware": CHIPS[pick("hardware", case.hardware, CHIPS)], "model": LLAMA3_8B}
     if any(assignment.startswith("model.") for assignment in assignments):
         records["model"] = named_model(case.model)  # a file is read once
-        if not isinstance(records["model"], Model):
+        if not records["model"].explicit:
             raise InputError(f"{case.model} is traced from its code: edit its config.json instead of --set model.FIELD")
         case = replace(case, model=records["model"])
     known = {f"{part}.{field.name}": field.type for part, record in records.items() for field in fields(record)}
