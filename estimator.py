@@ -12,6 +12,7 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -20,9 +21,9 @@ from engines import ENGINES, Engine, cycle_pass, find_engine
 from hardware import A100_80GB_PCIE, CHIPS, Chip, with_tensor_peak
 from inputs import MAX_SIZE, InputError, check_quantity, check_size, check_sizes, nearest, pick, shown
 from intervals import SPREADS, phase_interval, spread
-from kernels.architectures import architecture_of
-from model import ELEM_BYTES, LLAMA3_8B, Model, forward
-from ops import Number, Op
+from kernels.architectures import Architecture, architecture_of
+from model import ELEM_BYTES, LLAMA3_8B, Model, is_model
+from ops import FEW, Number, Op, larger, smaller
 from precision import ACTIVATION_FORMATS, KV_FORMATS, WEIGHT_FORMATS, Precision, in_dtype, on_chip, precision
 from roofline import roofline_causes, roofline_s
 from variants import Pass, prefill_passes, speculative_contexts
@@ -79,6 +80,24 @@ HELP_NONE = dict.fromkeys(("weights", "activations", "kv_cache"), "dtype") | {
     "draft": "guesses cost nothing",
 }
 MAX_BATCH, MAX_OUTPUT_TOKENS = 2**20, 2**20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resolved:
+    """A case whose names are looked up, sizes checked and formats settled, once: all that its passes are made from."""
+
+    case: Case  # its runtime and its draft are records
+    model: Model
+    chip: Chip
+    arch: Architecture  # the chip's, with the MMA rates that a pass sustains
+    precision: Precision | None  # of the layers, as run on the chip; None: `dtype` throughout
+    precision_note: str  # where that is not what the case asks for
+    draft: "Resolved | None"  # the same of its draft model
+
+    def at(self, **sizes) -> "Resolved":
+        """The same at other sizes of its case."""
+        draft = self.draft.at(**sizes) if self.draft else None
+        return replace(self, case=replace(self.case, **sizes), draft=draft)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,9 +184,7 @@ class Estimate:
     steps, each at its own context length (NaN if there are none). latency_s = ttft_s + the decode steps.
     """
 
-    case: Case
-    model: Model
-    chip: Chip
+    resolved: Resolved
     ttft_s: Number
     tpot_s: Number
     latency_s: Number
@@ -178,18 +195,36 @@ class Estimate:
     decode: Phase
     memory: Memory
     intervals: dict[str, tuple[Number, Number]]  # 90 %, of ttft_s, tpot_s, latency_s; empty unless method is cycle
-    precision: Precision | None = None  # as run on the chip; None: `dtype` throughout
-    precision_note: str = ""  # where that is not what the case asks for
 
     @property
+    def case(self) -> Case:
+        return self.resolved.case
+
+    @property
+    def model(self) -> Model:
+        return self.resolved.model
+
+    @property
+    def chip(self) -> Chip:
+        return self.resolved.chip
+
+    @property
+    def precision(self) -> Precision | None:
+        return self.resolved.precision
+
+    @property
+    def precision_note(self) -> str:
+        return self.resolved.precision_note
+
+    @cached_property
     def max_context(self) -> int:
-        return max_context(self)
+        return max_context(self.resolved, self.memory.weights_bytes)
 
 
 def named_model(model):
     """The record that a name or a path stands for; a record itself as it is. Raises InputError."""
     if not isinstance(model, str):
-        if not hasattr(model, "kv_cache_bytes"):
+        if not is_model(model):
             raise InputError(f"model must be a name, a path or a record, not {shown(model)}")
         return model
     if model == LLAMA3_8B.name:
@@ -204,20 +239,43 @@ def swept(case: Case) -> bool:
     return any(np.ndim(size) for size in (case.batch, case.input_tokens, case.output_tokens))
 
 
-def resolve(case: Case) -> tuple[Case, Model, Chip]:
-    """The case with its sizes checked, and the records that its names stand for. Raises InputError."""
-    model = named_model(case.model)
-    chip = case.hardware
-    if not isinstance(chip, Chip):
-        chip = CHIPS[pick("hardware", chip, CHIPS)]
-    architecture_of(chip)
+def resolve(case: Case) -> Resolved:
+    """The case with its sizes checked, and what its names stand for. Raises InputError."""
     for name in ("dtype", "attention", "method"):
         pick(name, getattr(case, name), CHOICES[name])
     if not isinstance(case.runtime, Engine):
         case = replace(case, runtime=find_engine(case.runtime))
-    if case.peak_tflops is not None:
-        peak = check_quantity("peak-tflops", case.peak_tflops, low=1e-3, high=1e9)
-        chip = with_tensor_peak(chip, peak * 1e12)
+    model, chip = named_model(case.model), named_chip(case)
+    arch = case.runtime.on(sustained(architecture_of(chip), chip))
+    case = checked(case)
+    if case.imbalance and not model.experts:
+        raise InputError(f"{model.name} has no experts whose loads could have an imbalance (a trace's are all alike)")
+    if case.method == "seed":
+        check_seed(case, model)
+
+    def settled(case: Case, model: Model, draft: Resolved | None) -> Resolved:
+        model.check(case)
+        run_as, note = case_precision(case, model, chip, arch)
+        known = {"case": case, "model": model, "chip": chip, "arch": arch, "draft": draft}
+        return Resolved(**known, precision=run_as, precision_note=note)
+
+    # the formats that the case names are about its model, not about its draft
+    draft_case = replace(case, model=case.draft, draft=None, weights=None, activations=None, kv_cache=None)
+    return settled(case, model, settled(draft_case, case.draft, None) if case.draft else None)
+
+
+def named_chip(case: Case) -> Chip:
+    """The chip of a case, with the tensor peak that it names. Raises InputError."""
+    chip = case.hardware
+    if not isinstance(chip, Chip):
+        chip = CHIPS[pick("hardware", chip, CHIPS)]
+    if case.peak_tflops is None:
+        return chip
+    return with_tensor_peak(chip, check_quantity("peak-tflops", case.peak_tflops, low=1e-3, high=1e9) * 1e12)
+
+
+def checked(case: Case) -> Case:
+    """The case with its sizes in range, and agreeing with one another; its draft as a record. Raises InputError."""
     case = replace(
         case,
         batch=check_sizes("batch", case.batch, high=MAX_BATCH),
@@ -242,30 +300,21 @@ def resolve(case: Case) -> tuple[Case, Model, Chip]:
         raise InputError("speculative takes single sizes, not arrays")
     if case.acceptance != Case.acceptance and not case.speculative:
         raise InputError("--acceptance goes with --speculative K")
-    if case.imbalance and not getattr(model, "experts", 0):
-        raise InputError(f"{model.name} has no experts whose loads could have an imbalance (a trace's are all alike)")
     if case.draft is not None:
         if not case.speculative:
             raise InputError("--draft goes with --speculative K")
         case = replace(case, draft=named_model(case.draft))
-    return case, model, chip
+    return case
 
 
-def draft_case(case: Case) -> Case:
-    """The case of its draft model: the formats that it names are about its model, not about this one."""
-    return replace(case, model=case.draft, draft=None, weights=None, activations=None, kv_cache=None)
-
-
-def case_precision(case: Case, model: Model, chip: Chip) -> tuple[Precision | None, str]:
+def case_precision(case: Case, model: Model, chip: Chip, arch: Architecture) -> tuple[Precision | None, str]:
     """What the formats of `model` run as on `chip`, with a note where that differs; None where all are `dtype`. The
     formats are those that the case names; where it names none, the checkpoint's.
     """
     weights, activations, kv_cache = named = (case.weights, case.activations, case.kv_cache)
-    own = model.quantization
-    if own is not None and not isinstance(model, Model):
-        return None, f"{model.name} is traced, in 16 bits: its checkpoint's formats ({own.name}) aren't applied"
+    own, note = model.formats
     if own is None and all(form in (None, case.dtype) for form in named):
-        return None, ""
+        return None, note
     wanted = precision(case.dtype, *named)
     if own is not None and weights is None and activations is None:
         wanted = replace(in_dtype(own, case.dtype), **({"kv_cache": wanted.kv_cache} if kv_cache else {}))
@@ -273,32 +322,30 @@ def case_precision(case: Case, model: Model, chip: Chip) -> tuple[Precision | No
         return None, ""
     if case.method == "seed":
         raise InputError("method seed knows one format for everything: no --weights, --activations, --kv-cache")
-    return on_chip(wanted, chip, case.runtime.on(architecture_of(chip)), case.dtype)
+    return on_chip(wanted, chip, arch, case.dtype)
 
 
 def estimate(case: Case | None = None) -> Estimate:
     """TTFT, TPOT, latency, throughput, memory and the kernels behind them. Raises InputError."""
-    case, model, chip = resolve(case or Case())
+    resolved = resolve(case or Case())
+    case = resolved.case
     if case.method == "seed":
-        prefill, decode = seed_phases(case, model)
+        prefill, decode = seed_phases(resolved)
     else:
-        prefill, decode = prefill_phase(case, model, chip), decode_phase(case, model, chip)
+        prefill, decode = prefill_phase(resolved), decode_phase(resolved)
     ttft_s, decode_s = prefill.total("time_s"), decode.total("time_s")
     with np.errstate(invalid="ignore"):  # no decode step: 0 / 0 is the NaN that tpot_s promises
         tokens = decode.steps if case.method == "seed" else case.output_tokens - 1  # per sequence
         tpot_s = np.divide(decode_s, tokens)[()]
     latency_s = ttft_s + decode_s
     per_sequence = case.output_tokens / latency_s
-    used = memory(case, model, chip)
-    run_as, note = case_precision(case, model, chip)
+    used = memory(resolved)
     return Estimate(
-        case=case,
-        model=model,
-        chip=chip,
+        resolved=resolved,
         ttft_s=ttft_s,
         tpot_s=tpot_s,
         latency_s=latency_s,
-        batch_latency_s=batch_latency_s(case, model, chip, used, latency_s),
+        batch_latency_s=batch_latency_s(resolved, used, latency_s),
         # the earlier estimator left the batch out of its throughput
         throughput_tokens_per_s=per_sequence * (1 if case.method == "seed" else case.batch * case.samples),
         throughput_per_sequence_tokens_per_s=per_sequence,
@@ -306,27 +353,26 @@ def estimate(case: Case | None = None) -> Estimate:
         decode=decode,
         memory=used,
         intervals=intervals(prefill, decode, tokens) if case.method == "cycle" else {},
-        precision=run_as,
-        precision_note=note,
     )
 
 
-def batch_latency_s(case: Case, model: Model, chip: Chip, used: Memory, latency_s: Number) -> Number:
+def batch_latency_s(resolved: Resolved, used: Memory, latency_s: Number) -> Number:
     """Seconds until the last sequence of the batch is done. Where the engine's part of the memory holds only some of
     them, they run in waves, one after another, each at its own size; NaN if it holds none, or for arrays that queue.
     """
+    case = resolved.case
     if np.all(np.asarray(used.concurrent) >= case.batch) or case.method == "seed":
         return latency_s
     if swept(case) or not used.concurrent:
         return np.where(np.asarray(used.concurrent) >= case.batch, latency_s, np.nan)[()]
     whole, rest = divmod(case.batch, int(used.concurrent))
     waves = [(size, times) for size, times in ((int(used.concurrent), whole), (rest, 1)) if size and times]
-    return sum(times * run_latency_s(replace(case, batch=size), model, chip) for size, times in waves)
+    return sum(times * run_latency_s(resolved.at(batch=size)) for size, times in waves)
 
 
-def run_latency_s(case: Case, model: Model, chip: Chip) -> Number:
-    """TTFT and the decode steps of a resolved case."""
-    return sum(phase(case, model, chip).total("time_s") for phase in (prefill_phase, decode_phase))
+def run_latency_s(resolved: Resolved) -> Number:
+    """TTFT and the decode steps."""
+    return sum(phase(resolved).total("time_s") for phase in (prefill_phase, decode_phase))
 
 
 def intervals(prefill: Phase, decode: Phase, tokens: Number) -> dict[str, tuple[Number, Number]]:
@@ -337,43 +383,31 @@ def intervals(prefill: Phase, decode: Phase, tokens: Number) -> dict[str, tuple[
     return {"ttft_s": ttft, "tpot_s": tpot, "latency_s": (ttft[0] + decode_s[0], ttft[1] + decode_s[1])}
 
 
-def pass_ops(case: Case, model: Model, chip: Chip, batch: Number, q_len: Number, kv_len: Number) -> list[Op]:
+def pass_ops(resolved: Resolved, batch: Number, q_len: Number, kv_len: Number) -> list[Op]:
     """The kernels of one pass of the case."""
-    if not isinstance(model, Model):
-        return traced_ops(case, model, batch, q_len, kv_len)
-    return forward(
-        model,
+    case = resolved.case
+    return resolved.model.forward(
         batch=batch,
         q_len=q_len,
         kv_len=kv_len,
         dtype=case.dtype,
         attention_kernel=case.attention,
-        precision=case_precision(case, model, chip)[0],
+        precision=resolved.precision,
         imbalance=case.imbalance,
         absorb=case.runtime.absorbs_prompts,
     )
 
 
-def traced_ops(case: Case, model, batch: Number, q_len: Number, kv_len: Number) -> list[Op]:
-    """The kernels of one pass of a model that is known by its trace. Raises InputError for what a trace can't vary."""
-    import traced
-
-    if case.attention != "flash" or case.method == "seed":
-        raise InputError(f"{model.name} is traced from its code: flash attention only, and not by method seed")
-    if any((case.weights, case.activations, case.kv_cache)):
-        raise InputError(f"{model.name} is traced from its code, in 16 bits: --weights and the like need another model")
-    return traced.forward(model.trace, batch=batch, q_len=q_len, kv_len=kv_len, dtype=case.dtype)
-
-
-def timed_pass(case: Case, model, chip: Chip, batch: Number, q_len: Number, kv_len: Number, *, decode: bool):
+def timed_pass(resolved: Resolved, batch: Number, q_len: Number, kv_len: Number, *, decode: bool):
     """The kernels of one pass, a decode step or a prefill, each with its seconds by cause and the ends of its
     interval over its time: [(op, causes, bounds), ...]. By method cycle the last one is the host.
     """
-    ops = pass_ops(case, model, chip, batch, q_len, kv_len)
+    case, chip = resolved.case, resolved.chip
+    ops = pass_ops(resolved, batch, q_len, kv_len)
     if case.method == "roofline":
         return [(op, roofline_causes(op, chip), (0, 0)) for op in ops]
-    arch = sustained(architecture_of(chip), chip)
-    timed = cycle_pass(ops, chip, arch, case.runtime, batch=batch, decode=decode, pinned=case.l2_persistent)
+    how = {"batch": batch, "decode": decode, "pinned": case.l2_persistent}
+    timed = cycle_pass(ops, chip, resolved.arch, case.runtime, **how)
     return [(op, causes, bounds(op, chip, sum(causes.values()))) for op, causes in timed]
 
 
@@ -404,29 +438,30 @@ def phase_kernel(op: Op, causes, bounds=(0, 0), over_steps: Callable = lambda x:
     )
 
 
-def prefill_phase(case: Case, model: Model, chip: Chip) -> Phase:
+def prefill_phase(resolved: Resolved) -> Phase:
     """The passes over the prompts of all sequences; the last kernels yield their first tokens. A draft model, if any,
     takes the prompts too.
     """
+    case = resolved.case
     passes = prefill_passes(case.batch, case.input_tokens, case.prefix_tokens, case.chunked_prefill)
     chunked = case.chunked_prefill is not None  # then an array is that of a prompt's chunks, not of cases
 
     def count(each: Pass) -> int:
         return each.times * (np.size(each.kv_len) if chunked else 1)
 
-    def kernels(case: Case, model: Model) -> tuple[Kernel, ...]:
+    def kernels(resolved: Resolved) -> tuple[Kernel, ...]:
         timed = []
         for each in passes:
 
             def over_passes(x: Number, each: Pass = each) -> Number:
                 return each.times * np.sum(x) if chunked and np.ndim(x) else x * count(each)
 
-            entries = timed_pass(case, model, chip, each.batch, each.q_len, each.kv_len, decode=False)
+            entries = timed_pass(resolved, each.batch, each.q_len, each.kv_len, decode=False)
             timed.append(tuple(phase_kernel(*entry, over_passes) for entry in entries))
         return sum_kernels(timed)
 
-    drafted = drafts(kernels(draft_case(case), case.draft), 1) if case.draft else ()
-    own = kernels(case, model)
+    drafted = drafts(kernels(resolved.draft), 1) if resolved.draft else ()
+    own = kernels(resolved)
     if case.method == "cycle" and case.runtime.request_s:
         own = (*own[:-1], with_request(own[-1], case.runtime.request_s))
     return Phase(steps=sum(map(count, passes)), kernels=own + drafted)
@@ -458,20 +493,21 @@ def sum_kernels(passes: list[tuple[Kernel, ...]]) -> tuple[Kernel, ...]:
     return tuple(join_kernels(pieces, sum) for pieces in by_name.values())
 
 
-def decode_phase(case: Case, model: Model, chip: Chip) -> Phase:
+def decode_phase(resolved: Resolved) -> Phase:
     """All output_tokens - 1 decode steps of the case, or of each element of an array of cases: a few elements at a
     time, so that elements times steps stay in cache.
     """
+    case = resolved.case
     if case.speculative:
-        return speculative_phase(case, model, chip)
+        return speculative_phase(resolved)
     sizes = (case.batch * case.samples, case.input_tokens, case.output_tokens)
     shape = np.broadcast_shapes(*(np.shape(size) for size in sizes))
     if not shape:
-        return Phase(steps=case.output_tokens - 1, kernels=decode_steps(case, model, chip, *sizes))
+        return Phase(steps=case.output_tokens - 1, kernels=decode_steps(resolved, *sizes))
     flat = [np.broadcast_to(np.asarray(size, dtype=float), shape).ravel() for size in sizes]
     rows = max(1, 2**17 // int(flat[2].max()))
     pieces = [
-        decode_steps(case, model, chip, *(column[start : start + rows] for column in flat))
+        decode_steps(resolved, *(column[start : start + rows] for column in flat))
         for start in range(0, flat[0].size, rows)
     ]
     lengths = [min(rows, flat[0].size - start) for start in range(0, flat[0].size, rows)]
@@ -496,7 +532,7 @@ def join_kernels(pieces: list[Kernel], joined: Callable) -> Kernel:
     )
 
 
-def decode_steps(case: Case, model: Model, chip: Chip, batch: Number, prompt: Number, output: Number):
+def decode_steps(resolved: Resolved, batch: Number, prompt: Number, output: Number) -> tuple[Kernel, ...]:
     """The kernels of the decode steps. Step i (from 1) attends to prompt + i tokens: the prompt, what was generated
     so far, and its own. The steps are one trailing array axis; sizes are single, or arrays of one axis.
     """
@@ -514,27 +550,28 @@ def decode_steps(case: Case, model: Model, chip: Chip, batch: Number, prompt: Nu
             return x.sum(axis=-1)
         return (x[..., 0] if np.ndim(x) else x) * step.size
 
-    timed = timed_pass(case, model, chip, batch, 1, prompt + step, decode=True)
+    timed = timed_pass(resolved, batch, 1, prompt + step, decode=True)
     return tuple(phase_kernel(*entry, over_steps) for entry in timed)
 
 
-def speculative_phase(case: Case, model: Model, chip: Chip) -> Phase:
+def speculative_phase(resolved: Resolved) -> Phase:
     """Decode steps that each verify `speculative` guesses and yield expected_tokens of them; before each, the draft
     model, if any, decodes its guesses one by one at the same context.
     """
+    case = resolved.case
     guesses, batch = case.speculative, case.batch * case.samples
     contexts = speculative_contexts(case.input_tokens, case.output_tokens, guesses, case.acceptance)
 
-    def phase(case: Case, model: Model, q_len: int, times: int) -> tuple[Kernel, ...]:
+    def phase(resolved: Resolved, q_len: int, times: int) -> tuple[Kernel, ...]:
         def over_steps(x):
             return times * (np.sum(x) if np.ndim(x) else x * contexts.size)
 
-        entries = timed_pass(case, model, chip, batch, q_len, contexts, decode=True)
+        entries = timed_pass(resolved, batch, q_len, contexts, decode=True)
         return tuple(phase_kernel(*entry, over_steps) for entry in entries)
 
-    kernels = phase(case, model, guesses + 1, 1)
-    if case.draft:
-        kernels += drafts(phase(draft_case(case), case.draft, 1, guesses), guesses)
+    kernels = phase(resolved, guesses + 1, 1)
+    if resolved.draft:
+        kernels += drafts(phase(resolved.draft, 1, guesses), guesses)
     return Phase(steps=int(contexts.size), kernels=kernels)
 
 
@@ -545,18 +582,13 @@ def seed_machine(case: Case):
     return seed.Machine() if case.peak_tflops is None else seed.Machine(peak_flops_per_s=case.peak_tflops * 1e12)
 
 
-def seed_phases(case: Case, model: Model) -> tuple[Phase, Phase]:
-    """The phases by the earlier estimator's accounting: its kernels, constants and sampled decode steps, with
-    output_tokens decode steps. Its constants are one GPU's, so any other is an InputError.
-    """
-    import seed  # only needed here
-
-    prompt, steps = case.input_tokens, case.output_tokens
+def check_seed(case: Case, model: Model) -> None:
+    """Raises InputError for what the earlier estimator didn't know; its constants are one GPU's."""
     if swept(case):
         raise InputError("method seed takes single sizes, not arrays")
     if case.attention != "flash":
         raise InputError("method seed knows flash attention only")
-    if not isinstance(model, Model):
+    if not model.explicit:
         raise InputError(f"method seed needs an explicit graph, and {model.name} is traced from its code")
     fixed = (
         "dtype",
@@ -580,6 +612,16 @@ def seed_phases(case: Case, model: Model) -> tuple[Phase, Phase]:
         raise InputError(
             f"method seed is about the {A100_80GB_PCIE.name} as it is; of it only --peak-tflops can change"
         )
+
+
+def seed_phases(resolved: Resolved) -> tuple[Phase, Phase]:
+    """The phases by the earlier estimator's accounting: its kernels, constants and sampled decode steps, with
+    output_tokens decode steps.
+    """
+    import seed  # only needed here
+
+    case, model = resolved.case, resolved.model
+    prompt, steps = case.input_tokens, case.output_tokens
     machine = seed_machine(case)
     prefill_ops = seed.seed_ops(model, batch=case.batch, q_len=prompt, kv_len=prompt)
     step_ops = seed.seed_ops(model, batch=case.batch, q_len=1, kv_len=seed.sampled_kv_len(steps))
@@ -590,30 +632,21 @@ def seed_phases(case: Case, model: Model) -> tuple[Phase, Phase]:
     return Phase(steps=1, kernels=prefill), Phase(steps=steps, kernels=decode)
 
 
-def memory(case: Case, model: Model, chip: Chip) -> Memory:
+def memory(resolved: Resolved) -> Memory:
     """Weights; a KV cache with room for input + output tokens of each sequence; activations: the residual stream plus
     the largest inputs and outputs of any one prefill kernel. The last two grow linearly with batch, so the largest
     batch that fits is a division. A draft model's weights and KV cache count too; samples share their prompt's cache.
     """
-    models = [(model, case_precision(case, model, chip)[0])]
-    if case.draft:
-        models.append((case.draft, case_precision(draft_case(case), case.draft, chip)[0]))
-    weights_bytes = sum(each.weight_bytes(case.dtype, formats) for each, formats in models)
-    tokens = case.input_tokens + case.samples * case.output_tokens
-    kv_per_sequence = sum(each.kv_cache_bytes(case.dtype, tokens, formats) for each, formats in models)
-    room = max(0, chip.dram_bytes - weights_bytes)
-    usable = max(0, int(case.memory_fraction * chip.dram_bytes) - weights_bytes)
-    elem_bytes = ELEM_BYTES[case.dtype]
+    case, chip = resolved.case, resolved.chip
+    weights_bytes = sum(each.model.weight_bytes(case.dtype, each.precision) for each in models_of(resolved))
+    kv_per_sequence, activation_bytes = prompt_bytes(resolved, case.input_tokens)
+    per_sequence, shared_bytes = kv_per_sequence, 0
     if case.chunked_prefill is None:
-        new = case.input_tokens - case.prefix_tokens
-        activation_per_sequence = pass_activation_bytes(case, model, chip, 1, new, case.input_tokens, elem_bytes)
-        activation_bytes, per_sequence = activation_per_sequence * case.batch, kv_per_sequence + activation_per_sequence
-    else:  # a pass holds a chunk, however many sequences there are
-        # a full chunk, as engines reserve it, even where these sequences don't fill one
-        new = case.input_tokens - case.prefix_tokens
-        sizes = (max(1, case.chunked_prefill // new), min(case.chunked_prefill, new), case.input_tokens)
-        activation_bytes, per_sequence = pass_activation_bytes(case, model, chip, *sizes, elem_bytes), kv_per_sequence
-        room, usable = max(0, room - activation_bytes), max(0, usable - activation_bytes)
+        per_sequence, activation_bytes = per_sequence + activation_bytes, activation_bytes * case.batch
+    else:
+        shared_bytes = activation_bytes
+    room = max(0, chip.dram_bytes - weights_bytes - shared_bytes)
+    usable = max(0, int(case.memory_fraction * chip.dram_bytes) - weights_bytes - shared_bytes)
     return Memory(
         weights_bytes=weights_bytes,
         kv_cache_bytes=kv_per_sequence * case.batch,
@@ -624,28 +657,74 @@ def memory(case: Case, model: Model, chip: Chip) -> Memory:
     )
 
 
-def pass_activation_bytes(case: Case, model, chip: Chip, batch, q_len, kv_len, elem_bytes: int) -> Number:
-    """The residual stream of one pass, and the largest inputs and outputs of any of its kernels."""
-    ops = pass_ops(case, model, chip, batch, q_len, kv_len)
+def models_of(resolved: Resolved) -> list[Resolved]:
+    """The model and its draft, if it has one."""
+    return [resolved, resolved.draft] if resolved.draft else [resolved]
+
+
+def prompt_bytes(resolved: Resolved, prompt: Number) -> tuple[Number, Number]:
+    """(KV cache of one sequence, activations) at prompts of `prompt` tokens. Activations are of one sequence; with
+    chunked prefill of a pass, which holds a chunk however many sequences there are: a full one, as engines reserve it,
+    even where these sequences don't fill one.
+    """
+    case = resolved.case
+    tokens = prompt + case.samples * case.output_tokens
+    kv_bytes = sum(each.model.kv_cache_bytes(case.dtype, tokens, each.precision) for each in models_of(resolved))
+    batch, new, chunk = 1, prompt - case.prefix_tokens, case.chunked_prefill
+    if chunk is not None:
+        batch, new = larger(1, chunk // new), smaller(chunk, new)
+    return kv_bytes, pass_activation_bytes(resolved, batch, new, prompt)
+
+
+def pass_activation_bytes(resolved: Resolved, batch: Number, q_len: Number, kv_len: Number) -> Number:
+    """The residual stream of one pass, and the largest inputs and outputs of any of its kernels, in whole bytes."""
+    ops = pass_ops(resolved, batch, q_len, kv_len)
     widest = ops[0].activation_bytes
     for op in ops[1:]:
         widest = np.maximum(widest, op.activation_bytes)
-    return model.hidden * elem_bytes * batch * q_len + (int(widest) if np.ndim(widest) == 0 else widest)
+    stream_bytes = resolved.model.hidden * ELEM_BYTES[resolved.case.dtype] * batch * q_len
+    return stream_bytes + (int(widest) if np.ndim(widest) == 0 else np.floor(widest))
 
 
-def max_context(est: Estimate) -> int:
-    """Longest input + output that fits at the case's batch, by a longer prompt: 0 if none does. By halving. Raises
-    InputError for arrays.
+def max_context(resolved: Resolved, weights_bytes: Number) -> int:
+    """Longest input + output that fits at the case's batch beside `weights_bytes`, by a longer prompt: 0 if none does.
+    By halving, where one array holds the next few halvings' prompts. Raises InputError for arrays.
     """
-    if swept(est.case):
+    case = resolved.case
+    if swept(case):
         raise InputError("the longest context is that of a single case, not of arrays")
-    none = low = est.case.prefix_tokens
+    batches = case.batch if case.chunked_prefill is None else 1
+
+    def fit(prompt: Number):
+        kv_bytes, activation_bytes = prompt_bytes(resolved, prompt)
+        used_bytes = weights_bytes + np.round(kv_bytes) * case.batch + activation_bytes * batches
+        return used_bytes <= resolved.chip.dram_bytes
+
+    def few(prompt: int) -> bool:
+        """Does a pass have so few new tokens that it runs other kernels? An array's are all of the other kind."""
+        return min(prompt - case.prefix_tokens, case.chunked_prefill or MAX_SIZE) <= FEW
+
+    fits: dict[int, bool] = {}
+    none = low = case.prefix_tokens
     high = MAX_SIZE
     while low < high:
         middle = (low + high + 1) // 2
-        fits = memory(replace(est.case, input_tokens=middle), est.model, est.chip).fits
-        low, high = (middle, high) if fits else (low, middle - 1)
-    return low + est.case.output_tokens if low > none else 0
+        if middle not in fits:
+            if few(middle):
+                fits[middle] = fit(middle)
+            else:
+                prompts = [prompt for prompt in halvings(low, high, 6) if not few(prompt)]
+                fits |= zip(prompts, fit(np.array(prompts, dtype=float)), strict=True)
+        low, high = (middle, high) if fits[middle] else (low, middle - 1)
+    return low + case.output_tokens if low > none else 0
+
+
+def halvings(low: int, high: int, times: int) -> list[int]:
+    """The middles that so many halvings of low to high may come to."""
+    if not times or low >= high:
+        return []
+    middle = (low + high + 1) // 2
+    return [middle, *halvings(low, middle - 1, times - 1), *halvings(middle, high, times - 1)]
 
 
 # The command line ----------------------------------------------------------------------------------------
@@ -725,7 +804,7 @@ def with_overrides(case: Case, assignments: list[str]) -> tuple[Case, dict[str, 
     records = {"hardware": CHIPS[pick("hardware", case.hardware, CHIPS)], "model": LLAMA3_8B}
     if any(assignment.startswith("model.") for assignment in assignments):
         records["model"] = named_model(case.model)  # a file is read once
-        if not isinstance(records["model"], Model):
+        if not records["model"].explicit:
             raise InputError(f"{case.model} is traced from its code: edit its config.json instead of --set model.FIELD")
         case = replace(case, model=records["model"])
     known = {f"{part}.{field.name}": field.type for part, record in records.items() for field in fields(record)}

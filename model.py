@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 
@@ -15,6 +16,9 @@ from precision import Precision
 ELEM_BYTES = {"fp16": 2, "bf16": 2}
 QK_NORMS = ("none", "head", "qkv", "projection", "unweighted")
 MAX_LAYERS = 2**12
+# What the estimator and its reports ask of a model. Model and traced.TracedModel answer all of it.
+ASKED = ("name", "title", "hidden", "vocab", "max_positions", "parameters", "active_parameters", "experts")
+ASKED += ("experts_per_token", "explicit", "formats", "check", "forward", "weight_bytes", "kv_cache_bytes")
 ALL_EXPERTS = 2**62  # tokens among which no expert is left out
 
 
@@ -106,6 +110,8 @@ class Model:
     linear_gate_low_rank: bool = False
     conv_bias: bool = False
     state_elem_bytes: int = 4
+
+    explicit: ClassVar[bool] = True  # its layers are known one by one: --set may change them
 
     def __post_init__(self):
         required = {"layers", "hidden", "heads", "kv_heads", "head_dim", "vocab", "max_positions", "residual_streams"}
@@ -263,6 +269,18 @@ class Model:
         """
         return self._weights(1)
 
+    @property
+    def formats(self) -> tuple[Precision | None, str]:
+        """Of its checkpoint, where they apply; a note where they don't."""
+        return self.quantization, ""
+
+    def check(self, case) -> None:
+        """Raises InputError for what a case asks of its passes that they can't do: nothing."""
+
+    def forward(self, **sizes) -> list[Op]:
+        """The kernels of one pass: `forward` below, with its arguments."""
+        return forward(self, **sizes)
+
     def weight_bytes(self, dtype: str, precision: Precision | None = None) -> int:
         """All parameters as they are kept: in the formats of `precision`, or `dtype` throughout.
         >>> LLAMA3_8B.weight_bytes("fp16")
@@ -326,6 +344,11 @@ class Model:
         channels = 2 * key_heads * key_dim + heads * value_dim
         conv = channels * (self.linear_conv_width - 1) * ELEM_BYTES[dtype]
         return layers * (heads * key_dim * value_dim * self.state_elem_bytes + conv) if layers else 0
+
+
+def is_model(record: object) -> bool:
+    """Does it answer what is ASKED of a model?"""
+    return all(hasattr(type(record), name) or name in getattr(record, "__dict__", ()) for name in ASKED)
 
 
 def expand(name: str, pattern: str, known: Iterable[str], layers: int) -> str:

@@ -260,6 +260,11 @@ def smaller(a: Number, b: Number) -> Number:
     return min(a, b) if np.ndim(a) == np.ndim(b) == 0 else np.minimum(a, b)
 
 
+def larger(a: Number, b: Number) -> Number:
+    """The larger of the two, element by element; an int where both are."""
+    return max(a, b) if np.ndim(a) == np.ndim(b) == 0 else np.maximum(a, b)
+
+
 def visible_in_chunk(q_len: Number, kv_len: Number, chunk: int) -> Number:
     """visible_keys where a query sees only its own chunk of the context: keys from the last multiple of `chunk` on.
     >>> visible_in_chunk(5, 5, 2)  # 1 + 2, 1 + 2, 1

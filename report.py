@@ -90,7 +90,7 @@ def _card(est, overrides) -> list[str]:
 
 
 def _parameters(model) -> str:
-    active = getattr(model, "active_parameters", model.parameters)  # a trace doesn't know
+    active = model.active_parameters or model.parameters  # a trace doesn't know
     less = f", {active / 1e9:.2f} B active" if active < model.parameters else ""
     return f"{model.parameters / 1e9:.2f} B parameters{less}"
 
@@ -258,7 +258,7 @@ def assumptions(case) -> list[str]:
 
 def _notes(est) -> list[str]:
     notes = [f"assumed: {line}" for line in assumptions(est.case)]
-    experts = getattr(est.model, "experts", 0)
+    experts = est.model.experts
     if experts:
         batch = est.case.batch * est.case.samples
         used = distinct_experts(batch, experts, est.model.experts_per_token, est.case.imbalance)
@@ -275,8 +275,9 @@ def _notes(est) -> list[str]:
     for field in UNTIMED:
         if getattr(est.chip, field) != getattr(catalogued, field):
             notes.append(f"note: hardware.{field} times nothing; the power limit is hardware.tensor_sustained_share")
-    if est.case.draft and est.case.draft.vocab != est.model.vocab:
-        sizes = f"{est.case.draft.vocab:,} tokens, not {est.model.vocab:,}"
+    vocab, drafted = est.model.vocab, est.case.draft and est.case.draft.vocab  # None: not known to a trace
+    if vocab and drafted and drafted != vocab:
+        sizes = f"{drafted:,} tokens, not {vocab:,}"
         notes.append(
             f"note: {est.case.draft.title}'s vocabulary has {sizes}: an engine can't use its guesses as they are"
         )
@@ -329,7 +330,7 @@ def as_json(est, overrides: dict[str, str], bound) -> str:
         {
             "model": est.model.name,
             "parameters": est.model.parameters,
-            "active_parameters": getattr(est.model, "active_parameters", None),
+            "active_parameters": est.model.active_parameters,
             "hardware": est.chip.name,
             **{name: getattr(case, name) for name in sizes},
             "draft": case.draft.name if case.draft else None,

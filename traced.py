@@ -16,6 +16,7 @@ from collections import Counter
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -71,13 +72,37 @@ class Trace:
 
 @dataclass(frozen=True, kw_only=True)
 class TracedModel:
-    """A model known by its trace: what the estimator asks of one."""
+    """A model known by its trace: it answers what is asked of a model (model.ASKED)."""
 
     name: str
     title: str
     family: str
     quantization: object = None  # formats of its checkpoint, which a trace can't apply
     trace: Trace
+    explicit: ClassVar[bool] = False
+    active_parameters: ClassVar[None] = None  # not known to a trace
+    vocab: ClassVar[None] = None
+    experts: ClassVar[int] = 0  # whose loads could differ: a trace's are all alike
+    experts_per_token: ClassVar[int] = 0
+
+    @property
+    def formats(self) -> tuple[None, str]:
+        """As Model.formats: a trace can't apply its checkpoint's."""
+        own = self.quantization
+        note = f"{self.name} is traced, in 16 bits: its checkpoint's formats ({own.name}) aren't applied" if own else ""
+        return None, note
+
+    def check(self, case) -> None:
+        """As Model.check."""
+        if case.attention != "flash":
+            raise InputError(f"{self.name} is traced from its code: flash attention only, and not by method seed")
+        if any((case.weights, case.activations, case.kv_cache)):
+            code = f"{self.name} is traced from its code, in 16 bits"
+            raise InputError(f"{code}: --weights and the like need another model")
+
+    def forward(self, *, batch, q_len, kv_len, dtype="bf16", **_):
+        """As Model.forward; `check` refuses cases of other kernels and formats, and a trace has no choice of others."""
+        return forward(self.trace, batch=batch, q_len=q_len, kv_len=kv_len, dtype=dtype)
 
     @property
     def parameters(self) -> int:

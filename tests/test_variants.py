@@ -6,9 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from estimator import Case, estimate, run
+from estimator import Case, estimate, max_context, memory, resolve, run
 from hardware import A100_80GB_PCIE
-from inputs import InputError
+from inputs import MAX_SIZE, InputError
 from variants import Pass, expected_tokens, prefill_passes, speculative_contexts
 
 CASE = Case(method="roofline")
@@ -162,3 +162,28 @@ def test_a_model_that_drafts_for_itself_keeps_its_formats():
     # the model in int4, its draft in 16 bits
     alone = estimate(Case(weights="int4")).memory.weights_bytes
     assert est.memory.weights_bytes == alone + 2 * est.model.parameters
+
+
+@pytest.mark.parametrize("model", ["llama3-8b", "gemma3-27b", "gpt-oss-20b", "deepseek-v3"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"attention": "naive"},  # whose scores grow with the square of the prompt
+        {"prefix_tokens": 500, "kv_cache": "fp8"},
+        {"chunked_prefill": 512, "samples": 3},
+        {"chunked_prefill": 16, "prefix_tokens": 1},
+        {"speculative": 3, "draft": "llama3.2-1b", "weights": "int4"},
+    ],
+)
+@pytest.mark.parametrize("spare", [1e6, 1e8, 1e10])
+def test_the_longest_context_is_that_of_halving_step_by_step(model, change, spare):
+    case = Case(model=model, batch=8, input_tokens=1000, output_tokens=10, **change)
+    weights_bytes = estimate(case).memory.weights_bytes
+    case = replace(case, hardware=replace(A100_80GB_PCIE, dram_bytes=int(weights_bytes + spare)))
+    low, high = case.prefix_tokens, MAX_SIZE
+    resolved = resolve(case)
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if memory(resolved.at(input_tokens=middle)).fits else (low, middle - 1)
+    assert max_context(resolved, weights_bytes) == (low + 10 if low > case.prefix_tokens else 0)

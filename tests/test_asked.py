@@ -1,0 +1,81 @@
+"""An explicit and a traced model answer the same questions, and the estimator asks nothing else."""
+
+from dataclasses import fields, replace
+
+import pytest
+
+from estimator import Case, estimate, guarded, named_model, run
+from hardware import A100_80GB_PCIE
+from inputs import InputError
+from model import ASKED, LLAMA3_8B, Model, is_model
+from precision import precision
+from report import as_json, text
+from traced import Kernel, Trace, TracedModel
+
+
+def kernels(more):
+    """One product and one attention, as coefficients over 1, B, B * context, or 1, B, B * prompt and `more`."""
+    per_token = (lambda x: [0.0, 0.0, x, *more]) if more else (lambda x: [0.0, x, 0.0])
+    fixed = {name: [value, 0.0, 0.0, *more] for name, value in (("n", 64.0), ("k", 64.0), ("weight_bytes", 8192.0))}
+    product = fixed | {"m": per_token(1.0), "flops": per_token(8192.0), "in_bytes": per_token(128.0)}
+    product |= {"out_bytes": per_token(128.0), "kv_bytes": [0.0] * (3 + len(more))}
+    shape = {"heads": 2, "kv_heads": 1, "head_dim": 32, "v_head_dim": 32, "window": 0}
+    heads = {name: [float(value)] for name, value in shape.items()}
+    return (
+        Kernel(name="proj", kind="gemm", unit="tensor", count=4, numbers=product),
+        Kernel(name="attn", kind="attention", unit="tensor", count=4, numbers=heads),
+    )
+
+
+TRACED = TracedModel(
+    name="traced",
+    title="Traced",
+    family="x",
+    trace=Trace(parameters=16384, hidden=64, max_positions=4096, prefill=kernels([0.0]), decode=kernels([])),
+)
+
+
+@pytest.mark.parametrize("kind", [Model, TracedModel])
+def test_both_answer_all_that_is_asked(kind):
+    assert set(ASKED) <= set(dir(kind)) | {field.name for field in fields(kind)}
+    assert is_model(LLAMA3_8B) and is_model(TRACED) and not is_model(3) and not is_model(A100_80GB_PCIE)
+
+
+def test_a_traced_model_is_estimated_and_reported():
+    case = Case(model=TRACED, batch=3, input_tokens=100, output_tokens=5)
+    est, bound = estimate(case), estimate(replace(case, method="roofline"))
+    assert est.ttft_s > bound.ttft_s > 0 and est.tpot_s > bound.tpot_s > 0
+    assert est.max_context > 105
+    assert "Traced (0.00 B parameters)" in text(est, {}, bound=bound)
+    assert '"active_parameters": null' in as_json(est, {}, bound)
+    both = estimate(replace(case, speculative=2, draft=LLAMA3_8B))
+    assert "vocabulary" not in text(both, {})
+    kept = estimate(replace(case, model=replace(TRACED, quantization=precision("bf16", "int4"))))
+    assert kept.precision is None and kept.precision_note == (
+        "traced is traced, in 16 bits: its checkpoint's formats (w4a16) aren't applied"
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"attention": "naive"}, "traced is traced from its code: flash attention only"),
+        ({"weights": "int8"}, "in 16 bits: --weights and the like need another model"),
+        ({"imbalance": 0.5}, r"no experts whose loads could have an imbalance \(a trace's are all alike\)"),
+        ({"method": "seed"}, "method seed needs an explicit graph, and traced is traced from its code"),
+    ],
+)
+def test_what_a_trace_cannot_do_is_refused(change, message):
+    with pytest.raises(InputError, match=message):
+        estimate(replace(Case(model=TRACED), **change))
+
+
+def test_what_is_no_model_is_refused():
+    with pytest.raises(InputError, match="model must be a name, a path or a record, not 3"):
+        named_model(3)
+
+
+def test_set_on_a_traced_model_is_refused(monkeypatch, capsys):
+    monkeypatch.setattr("configs.find_model", lambda name: TRACED)
+    assert guarded(run, ["--model", "some/where", "--set", "model.layers=3"]) == 2
+    assert "edit its config.json instead of --set model.FIELD" in capsys.readouterr().err
