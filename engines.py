@@ -117,6 +117,7 @@ class Engine:
     # Host
     launch_s: float = 0.0  # per kernel launched outside a CUDA graph
     graph_decode: bool = True  # decode passes replay a CUDA graph: the host launches nothing by itself
+    graph_tokens: int = 0  # other passes of at most so many tokens replay a graph for each piece between attention
     step_s: float = 0.0  # per pass: scheduling, preparing inputs, fetching the sampled tokens
     sequence_s: float = 0.0  # per pass and sequence: bookkeeping of requests, detokenization
     asynchronous: bool = False  # both beside the GPU
@@ -191,6 +192,9 @@ class Engine:
         return causes
 
 
+ATTENTION = ("attention", "index_scores", "scan", "state_update")  # kernels that ask which tokens are of one sequence
+
+
 def with_query(append: Op, attended: Op) -> Op:
     """The KV append of a kernel that also rotates Q, and so reads and writes it. Of latent attention's queries that is
     what is rotated, in a prompt, whose keys get a copy of theirs for each head; all of them in a decode step.
@@ -230,11 +234,12 @@ VLLM = Engine(
     stands_for=("0.14", "0.99"),
     choices=(Choice(when=narrow_cache, capabilities=(89, 89), attention=FLASHINFER), DEEP_GEMM),
     copies_experts_from=100,
-    launch_s=6e-5,
-    step_s=0.0003,
-    sequence_s=5.2e-05,  # these two as of 0.11, whose steps show them
+    launch_s=1.5e-5,  # a judgement: compiled code, which launches without Python
+    graph_tokens=512,  # its largest capture size
+    step_s=0.0003,  # these two as of 0.11, whose steps show them
+    sequence_s=5.2e-05,
     asynchronous=True,
-    request_s=4.6e-3,
+    request_s=7.2e-3,  # fitted
     kernels_measured=measured("0.24.0", a100="0.14.0"),
     runs_measured={"h100-sxm": "0.15.1"},
     **UNTUNED,
@@ -247,7 +252,7 @@ VLLM_0_11 = replace(
     step_s=0.0003,
     sequence_s=5.2e-05,
     asynchronous=False,
-    request_s=13.5e-3,
+    request_s=13.5e-3,  # a client's TTFT less the server's own, at any load [kubernetes-sigs/inference-perf, KubeCon]
     kernels_measured={},
     runs_measured={"h100-sxm": "0.11.0"},
 )
@@ -266,7 +271,7 @@ VLLM_0_6 = Engine(
     ),
     narrows_query=False,
     copies_experts_from=100,
-    launch_s=6e-5,  # as 0.24's
+    launch_s=5e-5,  # a judgement: eager PyTorch, about 0.5 ms of Python a layer
     step_s=0.0002722,  # fitted
     sequence_s=9.085e-05,  # fitted
     runs_measured={"a100-40gb-sxm": "0.5.5 to 0.6.2", "h100-sxm": "0.5.x to 0.6.0", "h200-sxm": "0.6.x"},
@@ -291,7 +296,7 @@ SGLANG = Engine(
     copies_experts_from=100,
     absorbs_prompts=True,  # chosen after seeing the data: its rates, if not, would be a third of the others'
     append_rotates=latent,
-    launch_s=6e-5,  # not measured; as vLLM's
+    launch_s=3e-5,  # a judgement: eager PyTorch with fused kernels
     asynchronous=True,
     sequence_s=1.2e-5,
     kernels_measured=measured("0.5.14", a100="0.5.10"),
@@ -320,7 +325,7 @@ TENSORRT_LLM = Engine(
     narrows_query=False,
     append_rotates=every,  # its QKV preprocessing kernel
     copies_experts_from=0,
-    launch_s=4.9e-5,  # not measured; as 0.11's
+    launch_s=3e-5,  # a judgement: eager PyTorch with fused kernels
     asynchronous=True,  # its "overlap scheduler"
     kernels_measured=measured("1.3.0rc20", a100="1.0.0"),
     runs_measured={"h100-sxm": "1.0.0rc3"},
@@ -448,9 +453,19 @@ def _within(version: str, low: str, high: str) -> bool:
     return ends[0] <= asked and asked[: len(ends[1])] <= ends[1]
 
 
-def cycle_pass(ops: list[Op], chip, arch: Architecture, engine: Engine, *, batch: Number, decode: bool, pinned=False):
+def cycle_pass(
+    ops: list[Op],
+    chip,
+    arch: Architecture,
+    engine: Engine,
+    *,
+    batch: Number,
+    tokens: Number,
+    decode: bool,
+    pinned: bool = False,
+):
     """[(op, causes), ...] of one pass as `engine` runs it, the host last if it costs anything. arch: `sustained` on the
-    chip. pinned: weights that fit in the L2 stay there between passes.
+    chip. tokens: new ones, of all sequences. pinned: weights that fit in the L2 stay there between passes.
     """
     ops = engine.launched(ops, arch, decode=decode)
     weights_resident = 0.0
@@ -461,7 +476,10 @@ def cycle_pass(ops: list[Op], chip, arch: Architecture, engine: Engine, *, batch
     if not engine.hosted:
         return timed
     gpu_s = sum(op.count * sum(causes.values()) for op, causes in timed)
-    launches = 0 if decode and engine.graph_decode else sum(op.count for op in ops)
+    launches = 0
+    if not (decode and engine.graph_decode):
+        pieces = 2 * sum(op.count for op in ops if op.kind in ATTENTION)  # graphs, and attention between them
+        launches = np.where(np.asarray(tokens) <= engine.graph_tokens, pieces, sum(op.count for op in ops))
     busy_s, between_s = np.maximum(gpu_s, launches * engine.launch_s), engine.step_s + batch * engine.sequence_s
     pass_s = np.maximum(busy_s, between_s) if engine.asynchronous else busy_s + between_s
     return [*timed, (host(), {"host": pass_s - gpu_s})]

@@ -406,7 +406,7 @@ def timed_pass(resolved: Resolved, batch: Number, q_len: Number, kv_len: Number,
     ops = pass_ops(resolved, batch, q_len, kv_len)
     if case.method == "roofline":
         return [(op, roofline_causes(op, chip), (0, 0)) for op in ops]
-    how = {"batch": batch, "decode": decode, "pinned": case.l2_persistent}
+    how = {"batch": batch, "tokens": batch * q_len, "decode": decode, "pinned": case.l2_persistent}
     timed = cycle_pass(ops, chip, resolved.arch, case.runtime, **how)
     return [(op, causes, bounds(op, chip, sum(causes.values()))) for op, causes in timed]
 
