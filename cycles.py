@@ -128,8 +128,8 @@ def cycle_pass(ops: list[Op], chip, arch, runtime, *, batch: Number, decode: boo
             causes = {cause: seconds * runtime.pointwise_passes for cause, seconds in causes.items()}
         if not runtime.gaps:
             del causes["launch"]
-        elif decode and op.kind in runtime.fused_into_attention:
-            causes = {"dram": causes["dram"]}
+        elif decode and op.kind in runtime.fused_into_attention:  # no launch or wait of its own, but its stream
+            causes = {cause: causes[cause] for cause in ("dram", "vector") if np.any(causes.get(cause, 0.0))}
         timed.append((op, causes))
     if not runtime.gaps:
         return timed
