@@ -179,8 +179,9 @@ class Engine:
         """Seconds of one launch of `op` by cause, as cycles.cycle_causes, by this engine's kernel. arch: the chip's,
         as it is for a benchmark of one kernel, `sustained` for a pass.
         """
-        if "fused" in op.dims:  # into attention: only what it moves is left
-            return {"dram": cycle_causes(op, chip, arch)["dram"]}
+        if "fused" in op.dims:  # into attention: no launch or wait of its own, but its stream
+            causes = cycle_causes(op, chip, arch)
+            return {cause: causes[cause] for cause in ("dram", "vector") if np.any(causes.get(cause, 0.0))}
         causes = cycle_causes(op, chip, self.kernel(op, arch), weights_resident=weights_resident, resident=resident)
         if self.kv_copies and of_decode(op):
             copied = self.kv_copies * op.kv_bytes * op.dims["heads"] / op.dims["kv_heads"]

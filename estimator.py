@@ -80,6 +80,7 @@ HELP_NONE = dict.fromkeys(("weights", "activations", "kv_cache"), "dtype") | {
     "draft": "guesses cost nothing",
 }
 MAX_BATCH, MAX_OUTPUT_TOKENS = 2**20, 2**20
+LEAST_S = 1e-300  # that a kernel takes where a ratio to its time is asked for: one fused into another may take none
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -416,7 +417,7 @@ def bounds(op: Op, chip: Chip, launch_s: Number) -> tuple:
     low, high = spread(op, chip)
     if op.kind == "host":
         return low, high
-    return np.maximum(low, roofline_s(op, chip) / launch_s), high
+    return np.maximum(low, roofline_s(op, chip) / np.maximum(launch_s, LEAST_S)), high
 
 
 def phase_kernel(op: Op, causes, bounds=(0, 0), over_steps: Callable = lambda x: x) -> Kernel:

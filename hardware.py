@@ -20,6 +20,7 @@ LIMITS = {
     "_latency_s": (1e-10, 1e-3),
     "_fma_per_clock": (0.0, 1e15),
 }  # of Chip's floats
+LEAST_FMA_PER_CLOCK = 1e-12  # of a dtype that the chip has: with less, times overflow
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +70,8 @@ class Chip:
             else:
                 low, high = next((limits for suffix, limits in LIMITS.items() if name.endswith(suffix)), (1.0, 1e21))
                 check_quantity(name, value, low=low, high=high)
+                if name.endswith("_fma_per_clock") and 0 < value < LEAST_FMA_PER_CLOCK:
+                    raise InputError(f"{name} must be 0 or a number from {LEAST_FMA_PER_CLOCK:g}, not {value:g}")
         if not self.fp16_fma_per_clock:
             raise InputError("hardware.fp16_fma_per_clock must be above 0")
 

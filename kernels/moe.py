@@ -70,12 +70,20 @@ def route(op, chip, arch) -> dict[str, np.ndarray]:
     """Seconds by cause of what routes tokens to experts: softmax, top-k, counting, sorting, aligning to tiles. Several
     small kernels, of which only their number shows: one constant time for all.
     """
-    dram_s = op.bytes / chip.dram_read_bytes_per_s
-    return {"dram": dram_s, "launch": arch.moe.layer_clocks / chip.clock_hz + 0.0 * dram_s}
+    dram_s, vector_s = op.bytes / chip.dram_read_bytes_per_s, op.flops / chip.vector_flops_per_s
+    streamed = _streamed(dram_s, vector_s)
+    if not np.any(streamed["vector"]):  # as on any chip with a usual number of CUDA cores
+        del streamed["vector"]
+    return streamed | {"launch": arch.moe.layer_clocks / chip.clock_hz + 0.0 * dram_s}
 
 
 def combine(op, chip, arch) -> dict[str, np.ndarray]:
     """Seconds by cause of summing each token's results, weighted: a stream. Its launch is in that of `route`."""
     dram_s, vector_s = op.bytes / chip.dram_read_bytes_per_s, op.flops / chip.vector_flops_per_s
+    return _streamed(dram_s, vector_s) | {"launch": 0.0 * dram_s}
+
+
+def _streamed(dram_s, vector_s) -> dict[str, np.ndarray]:
+    """The longer of the two, under its name."""
     by_dram = dram_s >= vector_s
-    return {"dram": dram_s * by_dram, "vector": vector_s * (1 - by_dram), "launch": 0.0 * dram_s}
+    return {"dram": dram_s * by_dram, "vector": vector_s * (1 - by_dram)}

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from invariants import SLACK, better_fields, check_better_chip, check_causes_and_roofline, kernel_s
+from invariants import SLACK, any_chips, better_fields, check_better_chip, check_causes_and_roofline, kernel_s
 
 import ops
 import validate
@@ -51,30 +51,29 @@ any_op = st.one_of(
     st.builds(lambda t: ops.kv_write("w", tokens=t, kv_heads=8, head_dim=128, **NUMBER), tokens),
     st.builds(lambda t: ops.sample("x", sequences=t, vocab=128256, **NUMBER), st.integers(1, 512)),
 )
-chips = st.sampled_from(list(CHIPS.values()))
 
 
-@given(any_op, chips)
+@given(any_op, any_chips)
 @settings(max_examples=400)
 def test_never_below_the_roofline_and_causes_add_up(op, chip):
     check_causes_and_roofline(op, chip)
 
 
-@given(any_op, chips, better_fields, st.data())
+@given(any_op, any_chips, better_fields, st.data())
 @settings(max_examples=600)
 def test_a_better_chip_is_never_slower(op, chip, field, data):
     factor = data.draw(st.floats(1.001, 4))
     check_better_chip(op, chip, field, factor)
 
 
-@given(chips, st.integers(1, 8000), st.integers(1, 500), widths, widths)
+@given(any_chips, st.integers(1, 8000), st.integers(1, 500), widths, widths)
 @settings(max_examples=300)
 def test_a_taller_product_is_never_faster(chip, m, more, k, n):
     small, large = (ops.linear("g", tokens=rows, d_in=k, d_out=n, **NUMBER) for rows in (m, m + more))
     assert float(kernel_s(small, chip)) <= float(kernel_s(large, chip)) * SLACK
 
 
-@given(st.lists(st.tuples(tokens, widths, widths), min_size=1, max_size=5), chips)
+@given(st.lists(st.tuples(tokens, widths, widths), min_size=1, max_size=5), any_chips)
 def test_arrays_equal_a_loop(shapes, chip):
     m, k, n = np.array(shapes, dtype=float).T
     swept = kernel_s(ops.linear("g", tokens=m, d_in=k, d_out=n, **NUMBER), chip)

@@ -50,6 +50,7 @@ def test_another_tensor_peak_leaves_the_rest_alone():
         {"dram_bytes_per_s": -1.0},
         {"dram_bytes_per_s": float("inf")},
         {"fp16_fma_per_clock": 0.0},
+        {"fp16_fma_per_clock": 1e-300},
         {"dram_bytes": "80"},
         {"name": ""},
     ],
