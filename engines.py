@@ -63,6 +63,11 @@ def narrow_cache(op: Op) -> bool:
     return op.kind == "attention" and bool(np.all(op.dims["kv_elem_bytes"] < 0.95 * op.dims["io_elem_bytes"]))
 
 
+def grouped_decode(op: Op) -> bool:
+    """Decode with several query heads a KV head."""
+    return of_decode(op) and bool(np.all(op.dims["heads"] > op.dims["kv_heads"]))
+
+
 def many_heads(op: Op) -> bool:
     """Decode with more query heads a KV head than TensorRT-LLM's kernel for groups takes."""
     return of_decode(op) and not latent(op) and bool(np.all(op.dims["heads"] > TRTLLM_GROUP * op.dims["kv_heads"]))
@@ -237,10 +242,10 @@ VLLM = Engine(
     copies_experts_from=100,
     launch_s=1.5e-5,  # a judgement: compiled code, which launches without Python
     graph_tokens=512,  # its largest capture size
-    step_s=0.0003,  # these two as of 0.11, whose steps show them
-    sequence_s=5.2e-05,
+    step_s=0.0005312,  # these two as of 0.11, whose steps show them
+    sequence_s=1.492e-05,
     asynchronous=True,
-    request_s=7.2e-3,  # fitted
+    request_s=8.04e-3,  # fitted
     kernels_measured=measured("0.24.0", a100="0.14.0"),
     runs_measured={"h100-sxm": "0.15.1"},
     **UNTUNED,
@@ -250,8 +255,8 @@ VLLM_0_11 = replace(
     version="0.11",
     title="vLLM 0.11 (V1, scheduling between the steps)",
     stands_for=("0.8", "0.13"),
-    step_s=0.0003,
-    sequence_s=5.2e-05,
+    step_s=0.0005312,  # these two: fitted
+    sequence_s=1.492e-05,
     asynchronous=False,
     request_s=13.5e-3,  # a client's TTFT less the server's own, at any load [kubernetes-sigs/inference-perf, KubeCon]
     kernels_measured={},
@@ -273,8 +278,8 @@ VLLM_0_6 = Engine(
     narrows_query=False,
     copies_experts_from=100,
     launch_s=5e-5,  # a judgement: eager PyTorch, about 0.5 ms of Python a layer
-    step_s=0.0002722,  # fitted
-    sequence_s=9.085e-05,  # fitted
+    step_s=0.0002769,  # fitted
+    sequence_s=9.073e-05,  # fitted
     runs_measured={"a100-40gb-sxm": "0.5.5 to 0.6.2", "h100-sxm": "0.5.x to 0.6.0", "h200-sxm": "0.6.x"},
     **UNTUNED,
 )
@@ -299,7 +304,8 @@ SGLANG = Engine(
     append_rotates=latent,
     launch_s=3e-5,  # a judgement: eager PyTorch with fused kernels
     asynchronous=True,
-    sequence_s=1.2e-5,
+    step_s=0.0005312,  # a judgement: as vLLM's
+    sequence_s=1.492e-05,
     kernels_measured=measured("0.5.14", a100="0.5.10"),
     runs_measured={"h100-sxm": "0.5.8", "h200-sxm": "0.5.6"},
     **UNTUNED,
@@ -327,6 +333,8 @@ TENSORRT_LLM = Engine(
     append_rotates=every,  # its QKV preprocessing kernel
     copies_experts_from=0,
     launch_s=3e-5,  # a judgement: eager PyTorch with fused kernels
+    step_s=0.0005312,  # a judgement: as vLLM's
+    sequence_s=1.492e-05,
     asynchronous=True,  # its "overlap scheduler"
     kernels_measured=measured("1.3.0rc20", a100="1.0.0"),
     runs_measured={"h100-sxm": "1.0.0rc3"},
@@ -355,8 +363,11 @@ TENSORRT_LLM_0_9 = replace(
     version="0.9",
     title="TensorRT-LLM 0.9",
     stands_for=("0.8", "0.10"),
-    # the query heads of a group share K and V
-    choices=(*TENSORRT_LLM_0_11.choices, Choice(when=of_decode, attention={"decode_tile_m": 64})),
+    # the query heads of a group share K and V, in one CTA, at a rate of its own: fitted on 0.8.0
+    choices=(
+        *TENSORRT_LLM_0_11.choices,
+        Choice(when=grouped_decode, attention={"decode_tile_m": 64, "dram_efficiency": 0.7101}),
+    ),
     runs_measured={"a100-80gb-sxm": "0.8.0 and 0.9.0"},
 )
 TENSORRT_LLM_0_5 = replace(
@@ -384,8 +395,8 @@ EAGER = Engine(
     choices=(OTHERS,),
     launch_s=9.504e-05,  # these three: fitted
     graph_decode=False,
-    pointwise_passes=3.242,
-    kv_copies=12.19,
+    pointwise_passes=3.089,
+    kv_copies=12.22,
     runs_measured={"h100-sxm": "5.17"},
 )
 EAGER_4_35 = Engine(

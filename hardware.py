@@ -236,7 +236,7 @@ H100_SXM = Chip(
     ctas_per_sm=32,  # [H100-WP, table 4]
     threads_per_sm=2048,  # [CUDA C++ Programming Guide, cc 9.0]
     tdp_w=700.0,  # NVIDIA H100 data sheet
-    tensor_sustained_share=0.7661,  # fitted on large products of random data; at best 794.5 / 989 [MAMF]
+    tensor_sustained_share=0.7495,  # fitted on large products of random data, H200's too; best 794.5 / 989 [MAMF]
 )
 H100_PCIE = replace(
     H100_SXM,
@@ -257,7 +257,6 @@ H200_SXM = replace(
     dram_bytes=143_771 * MIB,  # as nvidia-smi shows it; data sheet: 141 GB of HBM3e
     dram_bytes_per_s=4800 * GB,  # NVIDIA H200 data sheet, "4.8TB/s"
     dram_read_share=1942 / 2039,  # as the H100's; [GPU-BENCHES]' 3,888 GB/s did not saturate it
-    tensor_sustained_share=0.7314,  # fitted, as the H100's
 )
 L40S = Chip(
     name="l40s",

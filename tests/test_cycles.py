@@ -12,11 +12,11 @@ from invariants import SLACK, any_chips, better_fields, check_better_chip, check
 import ops
 import validate
 from cycles import BOUNDS, CAUSES, KERNELS, cycle_causes
+from engines import ENGINES
 from estimator import Case, estimate, run
 from hardware import A100_80GB_PCIE, A100_80GB_SXM, CHIPS
 from intervals import VALIDATED, spread
 from kernels.architectures import ARCHITECTURES, architecture_of
-from runtimes import RUNTIMES
 from validation.fits import ATTENTION_NAMES, GEMM_START, fit_table
 from validation.measured import read_measured
 from validation.package import attention_rows, data_folder, gemm_rows
@@ -118,7 +118,7 @@ cases = st.builds(
     input_tokens=st.integers(1, 3000),
     output_tokens=st.integers(2, 60),
     hardware=st.sampled_from(sorted(CHIPS)),
-    runtime=st.sampled_from(sorted(RUNTIMES)),
+    runtime=st.sampled_from(sorted(ENGINES)),
 )
 
 
@@ -141,17 +141,6 @@ def test_expectation_lies_in_its_interval_above_the_bound(case):
         assert getattr(est, metric) * SLACK >= getattr(bound, metric)
     for phase in (est.prefill, est.decode):
         assert sum(phase.causes().values()) == pytest.approx(phase.total("time_s"), rel=1e-9)
-
-
-def test_runtimes():
-    ideal, vllm, eager = (estimate(Case(batch=1, runtime=name)).tpot_s for name in ("ideal", "vllm", "eager"))
-    assert ideal < vllm < eager
-    # eager PyTorch at batch 1 is bound by launches: a smaller card is as fast
-    short = Case(batch=1, input_tokens=16, output_tokens=10, runtime="eager")
-    small, large = (replace(short, hardware=name) for name in ("a100-40gb-sxm", "a100-80gb-sxm"))
-    assert estimate(small).tpot_s == pytest.approx(estimate(large).tpot_s, rel=0.01)
-    # short prompts are host time
-    assert estimate(Case(batch=1, input_tokens=8)).ttft_s >= RUNTIMES["vllm"].prefill_floor_s
 
 
 def test_what_was_never_measured_has_a_wider_interval_and_says_so():

@@ -15,7 +15,7 @@ MAY_IMPORT = {
     "experts": set(),
     "ops": {"experts"},
     "hardware": {"inputs"},
-    "runtimes": set(),
+    "engines": {"cycles", "inputs", "kernels", "ops"},
     "kernels/architectures": {"inputs"},
     "kernels/gemm": {"kernels"},
     "kernels/attention": {"kernels"},
@@ -35,7 +35,7 @@ MAY_IMPORT = {
     "report": {"cycles", "experts", "hardware", "intervals", "variants"},
     "seed": {"model", "ops", "roofline"},
     "estimator": {"cycles", "hardware", "inputs", "intervals", "kernels", "model", "ops", "precision"}
-    | {"report", "roofline", "runtimes", "seed", "variants"}
+    | {"report", "roofline", "engines", "seed", "variants"}
     | {"configs", "traced"},
     "visualize": {"cycles", "estimator", "inputs", "report", "roofline"},
     "validation/sets": {"runtimes"},
@@ -47,7 +47,7 @@ MAY_IMPORT = {
     | {"precision", "validation/pointwise"},
     "validation/tables": {"inputs", "intervals", "kernels", "roofline", "validation/measured", "validation/package"}
     | {"validation/pointwise", "validation/rows", "validation/sets"},
-    "validation/fits": {"cycles", "hardware", "kernels", "runtimes", "validation/measured", "validation/package"}
+    "validation/fits": {"cycles", "hardware", "kernels", "engines", "validation/measured", "validation/package"}
     | {"validation/pointwise", "validation/rows", "validation/sets"},
     "validation/pictures": {
         "validation/package",

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from invariants import SLACK, kernel_causes, kernel_s, random_chips
+from runtimes import RUNTIMES
 
 import ops
 from configs import find_model
@@ -14,7 +15,6 @@ from estimator import Case, estimate
 from hardware import A100_80GB_PCIE
 from model import LLAMA3_8B
 from roofline import roofline_s
-from runtimes import RUNTIMES
 
 RECURRENT = {"linear_key_heads": 16, "linear_value_heads": 32, "linear_key_dim": 128, "linear_value_dim": 128}
 SPARSE = {"mixers": "I", "index_heads": 64, "index_head_dim": 128, "index_topk": 2048}

@@ -23,6 +23,7 @@ from validation.package import (
 )
 from validation.pointwise import pointwise_rows, pointwise_s
 from validation.rows import Rows, chosen, halves, sampled
+from validation.served import served_row
 from validation.sets import (
     CSV_FOLDER,
     DATA_SETS,
@@ -36,6 +37,7 @@ from validation.sets import (
     REFITS,
     SUSTAINED_FITTED,
     fit_row,
+    served_fit_row,
 )
 
 # Neutral starting points: round numbers of the right order, not the result.
@@ -79,16 +81,19 @@ AT_MOST_ONE = (
 ENGINE_NAMES = {
     "vllm-0.6": ("step_s", "sequence_s"),
     "tensorrt-llm-0.11": ("step_s", "sequence_s", "sm_bytes_per_clock", "dram_efficiency"),
+    "tensorrt-llm-0.9": ("dram_efficiency",),
     "eager-4.35": ("launch_s", "pointwise_passes", "kv_copies"),
     "eager-5.17": ("launch_s", "pointwise_passes", "kv_copies"),
 }
 ENGINE_START = {"step_s": 0.3e-3, "sequence_s": 30e-6, "sm_bytes_per_clock": 30.0, "dram_efficiency": 0.95}
-ENGINE_START |= {"launch_s": 80e-6, "pointwise_passes": 8.0, "kv_copies": 6.0}
+# Of served.csv: which engine's rows show which constants, by which metric.
+SERVED_FITS = (("vllm-0.11", "tpot_s", ("step_s", "sequence_s")), ("vllm", "ttft_s", ("request_s",)))
+ENGINE_START |= {"request_s": 10e-3, "launch_s": 80e-6, "pointwise_passes": 8.0, "kv_copies": 6.0}
 
 
 def fit_table(folder: Path | None) -> list[list]:
     """Every fitted constant: what is committed, and what the fit finds now."""
-    results = [*fit_pointwise(), *fit_engines()]
+    results = [*fit_pointwise(), *fit_engines(), *fit_served()]
     if folder:
         results += [
             *fit_kernels(folder),
@@ -170,17 +175,20 @@ def fit_kernels(folder: Path):
 
 def fit_sustained(folder: Path):
     """(what, committed, found): what a pass sustains, by large products on random data, TensorRT-LLM's and SGLang's."""
-    for hardware in SUSTAINED_FITTED:
-        chip = CHIPS[hardware]
-        sets = [gemm_rows(data, folder) for data in DATA_SETS if data.hardware == hardware and data.engine is not VLLM]
+    for together in SUSTAINED_FITTED:
+        own = [data for data in DATA_SETS if data.hardware in together and data.engine is not VLLM]
+        sets = [gemm_rows(data, folder) for data in own]
         large = [chosen(rows, np.flatnonzero(rows.op.flops >= 2 * LARGE)) for rows in sets]
 
-        def residuals(constants: dict[str, float], chip=chip, large=large) -> np.ndarray:
-            fit = sustained(architecture_of(chip), replace(chip, **constants))
-            return np.concatenate([np.log(rows.estimate_s(fit) / rows.measured_s) for rows in large])
+        def residuals(constants: dict[str, float], large=large) -> np.ndarray:
+            found = []
+            for rows in large:
+                arch = sustained(architecture_of(rows.chip), replace(rows.chip, **constants))
+                found.append(np.log(rows.estimate_s(arch) / rows.measured_s))
+            return np.concatenate(found)
 
         found = fit_constants(residuals, {"tensor_sustained_share": 0.7}, 60)
-        yield f"a pass on the {hardware}", asdict(chip), found
+        yield f"a pass on the {' and '.join(together)}", asdict(CHIPS[together[0]]), found
 
 
 def fit_narrow(folder: Path):
@@ -277,14 +285,14 @@ def fit_pointwise():
 
 
 def with_constants(engine: Engine, constants: dict[str, float]) -> Engine:
-    """`engine` with other constants: its own, or those of attention where its choices of kernels name them."""
+    """`engine` with other constants: its own, or those of attention in the last of its choices that names them."""
     own = {name: value for name, value in constants.items() if name in engine.__dataclass_fields__}
-
-    def changed(choice):
-        named = {name: value for name, value in constants.items() if name in choice.attention}
-        return replace(choice, attention=choice.attention | named) if named else choice
-
-    return replace(engine, choices=tuple(map(changed, engine.choices)), **own)
+    choices = list(engine.choices)
+    for name in constants.keys() - own.keys():
+        last = max(index for index, choice in enumerate(choices) if name in choice.attention)
+        attention = choices[last].attention | {name: constants[name]}
+        choices[last] = replace(choices[last], attention=attention)
+    return replace(engine, choices=tuple(choices), **own)
 
 
 def committed_constants(engine: Engine) -> dict[str, float]:
@@ -309,3 +317,19 @@ def fit_engines():
 
         found = fit_constants(residuals, {field: ENGINE_START[field] for field in names}, 0)
         yield f"engine {name}", committed_constants(committed), found
+
+
+def fit_served():
+    """(what, committed, found) of the hosts of engines that served requests, on rows of served.csv."""
+    with open(CSV_FOLDER / "served.csv", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if served_fit_row(row)]
+    for name, metric, names in SERVED_FITS:
+        committed, own = find_engine(name), [row for row in rows if row["runtime"] == name and row[metric]]
+
+        def residuals(constants, committed=committed, own=own, metric=metric):
+            engine = with_constants(committed, constants)
+            estimated = [served_row(row | {"runtime": engine})[f"{metric[:4]}_estimated"] for row in own]
+            return np.log(np.array(estimated) / [float(row[metric]) for row in own])
+
+        found = fit_constants(residuals, {field: ENGINE_START[field] for field in names}, 0)
+        yield f"engine {name}, served", committed_constants(committed), found

@@ -171,10 +171,16 @@ REFITS = (
 REFITTED = {hardware for _, hardware, _, _ in REFITS}
 LARGE = 1e12  # m x n x k from which products run long enough for the power limit to set the clock
 # Chips whose passes are held to what these sustain on random data; the A100's agrees with [MAMF] within 1 %.
-SUSTAINED_FITTED = ("h100-sxm", "h200-sxm", "l40s", "b200-sxm")
+# One for the H100 and the H200, which are one die within the same 700 W.
+SUSTAINED_FITTED = (("h100-sxm", "h200-sxm"), ("l40s",), ("b200-sxm",))
 NARROW_FITTED = (("int8_wo", "a100-80gb-sxm", TENSORRT_LLM), ("int4_wo", "a100-80gb-sxm", TENSORRT_LLM))
 # Rows of validation/pointwise.csv that the constants were fitted on: Llama-3-8B's shapes on the A100.
 POINTWISE_FIT = {"hardware": "a100-80gb-sxm", "intermediate": "14336"}
+
+
+def served_fit_row(row: dict) -> bool:
+    """Was its engine's record fitted on this row of served.csv? Of three saturated runs on one."""
+    return row["runtime"] == "vllm" or (row["runtime"] == "vllm-0.11" and not row["source"].endswith(("s5", "s6")))
 
 
 def fit_row(row: dict) -> bool:
@@ -183,4 +189,6 @@ def fit_row(row: dict) -> bool:
         return row["model"] == "llama2-7b" and "4.35.2" in row["runtime_version"]
     if row["runtime"] in ("vllm-0.6", "tensorrt-llm-0.11"):
         return row["hardware"] == "a100-40gb-sxm" and row["model"] in ("llama3-8b", "llama2-7b")
+    if row["runtime"] == "tensorrt-llm-0.9":
+        return row["runtime_version"] == "0.8.0" and row["model"] == "mistral-7b" and row["metric"] == "latency_s"
     return row["runtime"] == "eager-5.17"
