@@ -18,7 +18,7 @@ import numpy as np
 
 from cycles import BOUNDS, CAUSES, sustained
 from engines import ENGINES, Engine, cycle_pass, find_engine
-from hardware import A100_80GB_PCIE, CHIPS, Chip, with_tensor_peak
+from hardware import CHIPS, Chip, with_tensor_peak
 from inputs import MAX_SIZE, InputError, check_quantity, check_size, check_sizes, nearest, pick, shown
 from intervals import SPREADS, phase_interval, spread
 from kernels.architectures import Architecture, architecture_of
@@ -196,6 +196,12 @@ class Estimate:
     decode: Phase
     memory: Memory
     intervals: dict[str, tuple[Number, Number]]  # 90 %, of ttft_s, tpot_s, latency_s; empty unless method is cycle
+    tokens: Number  # of a sequence, that the decode phase yields: tpot_s is its time over these
+    machine: object  # whose peaks bound the kernels: the chip, or the earlier estimator's constants
+
+    @property
+    def method(self) -> "Method":
+        return METHODS[self.case.method]
 
     @property
     def case(self) -> Case:
@@ -251,8 +257,7 @@ def resolve(case: Case) -> Resolved:
     case = checked(case)
     if case.imbalance and not model.experts:
         raise InputError(f"{model.name} has no experts whose loads could have an imbalance (a trace's are all alike)")
-    if case.method == "seed":
-        check_seed(case, model)
+    METHODS[case.method].check(case, model)
 
     def settled(case: Case, model: Model, draft: Resolved | None) -> Resolved:
         model.check(case)
@@ -321,40 +326,113 @@ def case_precision(case: Case, model: Model, chip: Chip, arch: Architecture) -> 
         wanted = replace(in_dtype(own, case.dtype), **({"kv_cache": wanted.kv_cache} if kv_cache else {}))
     if wanted == precision(case.dtype):
         return None, ""
-    if case.method == "seed":
-        raise InputError("method seed knows one format for everything: no --weights, --activations, --kv-cache")
     return on_chip(wanted, chip, arch, case.dtype)
 
 
 def estimate(case: Case | None = None) -> Estimate:
     """TTFT, TPOT, latency, throughput, memory and the kernels behind them. Raises InputError."""
     resolved = resolve(case or Case())
-    case = resolved.case
-    if case.method == "seed":
-        prefill, decode = seed_phases(resolved)
-    else:
-        prefill, decode = prefill_phase(resolved), decode_phase(resolved)
+    return METHODS[resolved.case.method].estimate(resolved)
+
+
+def summed(
+    resolved: Resolved, prefill: Phase, decode: Phase, *, tokens: Number, sequences: Number, machine
+) -> Estimate:
+    """The metrics of these phases where all sequences run at once; without intervals. The last three: see Estimate."""
     ttft_s, decode_s = prefill.total("time_s"), decode.total("time_s")
     with np.errstate(invalid="ignore"):  # no decode step: 0 / 0 is the NaN that tpot_s promises
-        tokens = decode.steps if case.method == "seed" else case.output_tokens - 1  # per sequence
         tpot_s = np.divide(decode_s, tokens)[()]
     latency_s = ttft_s + decode_s
-    per_sequence = case.output_tokens / latency_s
-    used = memory(resolved)
+    per_sequence = resolved.case.output_tokens / latency_s
     return Estimate(
         resolved=resolved,
         ttft_s=ttft_s,
         tpot_s=tpot_s,
         latency_s=latency_s,
-        batch_latency_s=batch_latency_s(resolved, used, latency_s),
-        # the earlier estimator left the batch out of its throughput
-        throughput_tokens_per_s=per_sequence * (1 if case.method == "seed" else case.batch * case.samples),
+        batch_latency_s=latency_s,
+        throughput_tokens_per_s=per_sequence * sequences,
         throughput_per_sequence_tokens_per_s=per_sequence,
         prefill=prefill,
         decode=decode,
-        memory=used,
-        intervals=intervals(prefill, decode, tokens) if case.method == "cycle" else {},
+        memory=memory(resolved),
+        intervals={},
+        tokens=tokens,
+        machine=machine,
     )
+
+
+def by_passes(resolved: Resolved) -> Estimate:
+    """By the passes that the case takes, each kernel timed by its method; without intervals."""
+    case, phases = resolved.case, (prefill_phase(resolved), decode_phase(resolved))
+    how = {"tokens": case.output_tokens - 1, "sequences": case.batch * case.samples, "machine": resolved.chip}
+    est = summed(resolved, *phases, **how)
+    return replace(est, batch_latency_s=batch_latency_s(resolved, est.memory, est.latency_s))
+
+
+def expectation(resolved: Resolved) -> Estimate:
+    """As above, with intervals."""
+    est = by_passes(resolved)
+    return replace(est, intervals=intervals(est.prefill, est.decode, est.tokens))
+
+
+def earlier(resolved: Resolved) -> Estimate:
+    """By the earlier estimator's accounting: its kernels, constants and sampled decode steps, with output_tokens decode
+    steps, and a throughput that leaves the batch out.
+    """
+    import seed  # only needed here
+
+    if resolved.precision is not None:
+        raise InputError("method seed knows one format for everything: no --weights, --activations, --kv-cache")
+    case, machine = resolved.case, seed.machine_of(resolved.case)
+    steps, (prefill_ops, step_ops) = case.output_tokens, seed.passes(case, resolved.model)
+    prefill = tuple(phase_kernel(op, roofline_causes(op, machine)) for op in prefill_ops)
+    decode = tuple(
+        phase_kernel(op, roofline_causes(op, machine), over_steps=lambda x: np.mean(x) * steps) for op in step_ops
+    )
+    phases = (Phase(steps=1, kernels=prefill), Phase(steps=steps, kernels=decode))
+    return summed(resolved, *phases, tokens=steps, sequences=1, machine=machine)
+
+
+def earlier_check(case: Case, model: Model) -> None:
+    """Raises InputError for a case that the earlier estimator can't take."""
+    import seed
+
+    seed.check(case, model)
+
+
+def earlier_waterfall(est: Estimate) -> list[dict]:
+    """From the earlier estimator's numbers to ours, correction by correction."""
+    import seed
+
+    expected = estimate(replace(est.case, method="cycle"))
+    return seed.waterfall(est.case, est.model, est.chip, est.machine, (expected.ttft_s, expected.tpot_s))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """A way to estimate a case, and what a report says of it."""
+
+    estimate: Callable[[Resolved], Estimate]
+    check: Callable[[Case, Model], None] = lambda case, model: None  # raises InputError for what it can't take
+    waterfall: Callable[[Estimate], list[dict]] | None = None  # from its numbers to those of method cycle
+    line: str  # of the card; {runtime}: the engine
+    throughput: str = "whole batch; {per_sequence}"  # what throughput_tokens_per_s counts
+
+
+METHODS = {
+    "cycle": Method(estimate=expectation, line="method: cycle, the expectation, as run by {runtime}"),
+    "roofline": Method(
+        estimate=by_passes,
+        line="method: roofline, a bound: engines take 1.3 to 2 times as long, eager PyTorch 2 to 5",
+    ),
+    "seed": Method(
+        estimate=earlier,
+        check=earlier_check,
+        waterfall=earlier_waterfall,
+        line="method: seed, the earlier estimator's accounting on its own constants (seed.py; see --compare)",
+        throughput="output tokens / latency, of one sequence (its definition)",
+    ),
+}
 
 
 def batch_latency_s(resolved: Resolved, used: Memory, latency_s: Number) -> Number:
@@ -362,7 +440,7 @@ def batch_latency_s(resolved: Resolved, used: Memory, latency_s: Number) -> Numb
     them, they run in waves, one after another, each at its own size; NaN if it holds none, or for arrays that queue.
     """
     case = resolved.case
-    if np.all(np.asarray(used.concurrent) >= case.batch) or case.method == "seed":
+    if np.all(np.asarray(used.concurrent) >= case.batch):
         return latency_s
     if swept(case) or not used.concurrent:
         return np.where(np.asarray(used.concurrent) >= case.batch, latency_s, np.nan)[()]
@@ -574,63 +652,6 @@ def speculative_phase(resolved: Resolved) -> Phase:
     if resolved.draft:
         kernels += drafts(phase(resolved.draft, 1, guesses), guesses)
     return Phase(steps=int(contexts.size), kernels=kernels)
-
-
-def seed_machine(case: Case):
-    """The earlier estimator's constants, with the case's tensor peak if it names one."""
-    import seed  # only needed here
-
-    return seed.Machine() if case.peak_tflops is None else seed.Machine(peak_flops_per_s=case.peak_tflops * 1e12)
-
-
-def check_seed(case: Case, model: Model) -> None:
-    """Raises InputError for what the earlier estimator didn't know; its constants are one GPU's."""
-    if swept(case):
-        raise InputError("method seed takes single sizes, not arrays")
-    if case.attention != "flash":
-        raise InputError("method seed knows flash attention only")
-    if not model.explicit:
-        raise InputError(f"method seed needs an explicit graph, and {model.name} is traced from its code")
-    fixed = (
-        "dtype",
-        "weights",
-        "activations",
-        "kv_cache",
-        "prefix_tokens",
-        "chunked_prefill",
-        "speculative",
-        "samples",
-        "imbalance",
-    )
-    if [letter for _, letter, _ in model.parts] != ["F", "D"] or model.kv_lora_rank:
-        raise InputError(f"method seed knows dense models with full attention only, not {model.name}")
-    for field in fields(Case):
-        if field.name in (*fixed, "l2_persistent") and getattr(case, field.name) != field.default:
-            raise InputError(
-                f"method seed knows no {field.name.replace('_', '-')}: leave it out, or take another method"
-            )
-    if case.hardware not in (A100_80GB_PCIE.name, A100_80GB_PCIE):
-        raise InputError(
-            f"method seed is about the {A100_80GB_PCIE.name} as it is; of it only --peak-tflops can change"
-        )
-
-
-def seed_phases(resolved: Resolved) -> tuple[Phase, Phase]:
-    """The phases by the earlier estimator's accounting: its kernels, constants and sampled decode steps, with
-    output_tokens decode steps.
-    """
-    import seed  # only needed here
-
-    case, model = resolved.case, resolved.model
-    prompt, steps = case.input_tokens, case.output_tokens
-    machine = seed_machine(case)
-    prefill_ops = seed.seed_ops(model, batch=case.batch, q_len=prompt, kv_len=prompt)
-    step_ops = seed.seed_ops(model, batch=case.batch, q_len=1, kv_len=seed.sampled_kv_len(steps))
-    prefill = tuple(phase_kernel(op, roofline_causes(op, machine)) for op in prefill_ops)
-    decode = tuple(
-        phase_kernel(op, roofline_causes(op, machine), over_steps=lambda x: np.mean(x) * steps) for op in step_ops
-    )
-    return Phase(steps=1, kernels=prefill), Phase(steps=steps, kernels=decode)
 
 
 def memory(resolved: Resolved) -> Memory:
@@ -867,13 +888,9 @@ def run(argv: list[str]) -> str:
         return report.hardware_text(CHIPS.values())
     est = estimate(case)
     if args.compare:
-        if case.method != "seed":
+        if est.method.waterfall is None:
             raise InputError("--compare goes with --method seed")
-        import seed
-
-        expected = estimate(replace(case, method="cycle"))
-        times = (expected.ttft_s, expected.tpot_s)
-        rows = seed.waterfall(est.case, est.model, est.chip, seed_machine(case), times)
+        rows = est.method.waterfall(est)
         return report.waterfall_json(rows) if args.json else report.waterfall_text(rows)
     bound = estimate(replace(case, method="roofline")) if case.method == "cycle" else est
     if args.json:

@@ -77,13 +77,13 @@ def _card(est, overrides) -> list[str]:
     ]
     if est.precision:
         lines.append(est.precision.describe())
-    if case.method != "seed":
+    if est.machine is chip:
         lines.append(
             f"{peak / 1e12:.4g} TFLOP/s {'' if mma_dtype == case.dtype else mma_dtype + ' '}tensor, "
             f"{chip.vector_flops_per_s / 1e12:.3g} TFLOP/s FP32, "
             f"{bandwidth / 1e9:,.0f} GB/s DRAM; ridge point {peak / bandwidth:.0f} FLOP/B"
         )
-    lines.append(METHOD_LINES[case.method].format(runtime=case.runtime.title))
+    lines.append(est.method.line.format(runtime=case.runtime.title))
     if overrides:
         lines.append("what-if: " + ", ".join(f"{name} = {value}" for name, value in overrides.items()))
     return lines
@@ -93,13 +93,6 @@ def _parameters(model) -> str:
     active = model.active_parameters or model.parameters  # a trace doesn't know
     less = f", {active / 1e9:.2f} B active" if active < model.parameters else ""
     return f"{model.parameters / 1e9:.2f} B parameters{less}"
-
-
-METHOD_LINES = {
-    "cycle": "method: cycle, the expectation, as run by {runtime}",
-    "roofline": "method: roofline, a bound: engines take 1.3 to 2 times as long, eager PyTorch 2 to 5",
-    "seed": "method: seed, the earlier estimator's accounting on its own constants (seed.py; see --compare)",
-}
 
 
 def _metrics(est, bound) -> list[str]:
@@ -115,18 +108,15 @@ def _metrics(est, bound) -> list[str]:
 
     per_sequence = f"{est.throughput_per_sequence_tokens_per_s:,.1f} token/s per sequence"
     throughput = f"{est.throughput_tokens_per_s:,.1f} token/s"
-    tokens = est.decode.steps if est.case.method == "seed" else est.case.output_tokens - 1
-    steps, tokens = f"mean of {est.decode.steps:,} decode steps", f"{tokens:,}"
+    steps = f"mean of {est.decode.steps:,} decode steps"
     if est.case.speculative:
         steps = f"per token; {est.decode.steps:,} decode steps"
     rows = [
         ("TTFT", seconds(est.ttft_s), beside("ttft_s"), "prefill pass, including the first token"),
         ("TPOT", seconds(est.tpot_s), beside("tpot_s"), steps),
-        ("latency", seconds(est.latency_s), beside("latency_s"), f"TTFT + {tokens} x TPOT"),
-        ("throughput", throughput, "", f"whole batch; {per_sequence}"),
+        ("latency", seconds(est.latency_s), beside("latency_s"), f"TTFT + {est.tokens:,} x TPOT"),
+        ("throughput", throughput, "", est.method.throughput.format(per_sequence=per_sequence)),
     ]
-    if est.case.method == "seed":
-        rows[-1] = ("throughput", throughput, "", "output tokens / latency, of one sequence (its definition)")
     headline = "Flash Attention" if est.case.attention == "flash" else "Naive Attention"
     lines = [f"---{headline}---", tabulate(rows, tablefmt="plain", disable_numparse=True)]
     if not est.memory.fits:

@@ -2,10 +2,12 @@
 waterfall from its numbers to ours. Known to be wrong in the ways that `CORRECTIONS` lists.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
+from hardware import A100_80GB_PCIE
+from inputs import InputError
 from model import Model, forward
 from ops import Number, Op, visible_keys
 from roofline import roofline_s
@@ -25,6 +27,37 @@ class Machine:
 
     def tensor_flops_per_s(self, dtype: str) -> float:
         return self.peak_flops_per_s
+
+
+# Fields of a case that it has no say in: only their defaults
+FIXED = ("dtype", "weights", "activations", "kv_cache", "prefix_tokens", "chunked_prefill", "speculative", "samples")
+FIXED += ("imbalance", "l2_persistent")
+
+
+def machine_of(case) -> Machine:
+    """Its constants, with the case's tensor peak if it names one."""
+    return Machine() if case.peak_tflops is None else Machine(peak_flops_per_s=case.peak_tflops * 1e12)
+
+
+def check(case, model) -> None:
+    """Raises InputError for what it didn't know. Its constants are one GPU's."""
+    if any(np.ndim(size) for size in (case.batch, case.input_tokens, case.output_tokens)):
+        raise InputError("method seed takes single sizes, not arrays")
+    if case.attention != "flash":
+        raise InputError("method seed knows flash attention only")
+    if not model.explicit:
+        raise InputError(f"method seed needs an explicit graph, and {model.name} is traced from its code")
+    if [letter for _, letter, _ in model.parts] != ["F", "D"] or model.kv_lora_rank:
+        raise InputError(f"method seed knows dense models with full attention only, not {model.name}")
+    for field in fields(case):
+        if field.name in FIXED and getattr(case, field.name) != field.default:
+            raise InputError(
+                f"method seed knows no {field.name.replace('_', '-')}: leave it out, or take another method"
+            )
+    if case.hardware not in (A100_80GB_PCIE.name, A100_80GB_PCIE):
+        raise InputError(
+            f"method seed is about the {A100_80GB_PCIE.name} as it is; of it only --peak-tflops can change"
+        )
 
 
 CORRECTIONS = (  # in the order of the waterfall: attention's bytes first, so that its FLOPs then count
@@ -93,6 +126,13 @@ def seed_ops(model: Model, *, batch: int, q_len: int, kv_len: Number, fixed=froz
         gemm("down_proj", tokens, model.intermediate, hidden, layers),
         gemm("lm_head", head_rows, hidden, model.vocab),
     ]
+
+
+def passes(case, model: Model) -> tuple[list[Op], list[Op]]:
+    """Its kernels of the prefill, and of the decode steps that it samples, as arrays."""
+    prompt, sizes = case.input_tokens, {"batch": case.batch}
+    prefill = seed_ops(model, q_len=prompt, kv_len=prompt, **sizes)
+    return prefill, seed_ops(model, q_len=1, kv_len=sampled_kv_len(case.output_tokens), **sizes)
 
 
 def waterfall(case, model: Model, chip, machine: Machine, expected: tuple[float, float]) -> list[dict]:

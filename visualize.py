@@ -18,7 +18,7 @@ import numpy as np
 from matplotlib.transforms import Bbox
 
 from cycles import BOUNDS
-from estimator import Estimate, Phase, estimate, guarded, parse, seed_machine
+from estimator import Estimate, Phase, estimate, guarded, parse
 from inputs import InputError
 from report import seconds
 from roofline import ridge_point_flops_per_byte
@@ -186,11 +186,9 @@ def roofs(axes: plt.Axes, est: Estimate, ridge: float, x_low: float, x_high: flo
     """The ceilings, their values in the margin beside them; slope and ridge point in the legend. Returns points along
     the lines, [n, 2], in data coordinates.
     """
-    chip, dtype = est.chip, est.precision.mma_dtype if est.precision else est.case.dtype
-    peak, bandwidth, vector_peak = chip.tensor_flops_per_s(dtype), chip.dram_bytes_per_s, chip.vector_flops_per_s
-    if est.case.method == "seed":  # on its own constants
-        machine = seed_machine(est.case)
-        peak, vector_peak, bandwidth = machine.peak_flops_per_s, machine.vector_flops_per_s, machine.dram_bytes_per_s
+    machine, dtype = est.machine, est.precision.mma_dtype if est.precision else est.case.dtype
+    peak, vector_peak = machine.tensor_flops_per_s(dtype), machine.vector_flops_per_s
+    bandwidth = machine.dram_bytes_per_s
     line = {"color": ROOF_COLOUR, "zorder": 1}
     slope = f"DRAM: {bandwidth / 1e9:,.0f} GB/s (the slope)"
     axes.plot([x_low, ridge, x_high], [x_low * bandwidth, peak, peak], lw=2, label=slope, **line)

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 
 import seed
-from estimator import Case, estimate, run, seed_machine
+from estimator import CHOICES, METHODS, Case, estimate, run
 from hardware import A100_80GB_PCIE, CHIPS
+from inputs import InputError
 from model import LLAMA3_8B, forward
+from precision import precision
 from roofline import roofline_s
 
 GIB = 2**30
@@ -131,12 +133,22 @@ def test_seed_reproduces_the_published_output(peak, ttft_ms, tpot_ms, latency_s,
     assert est.throughput_tokens_per_s == pytest.approx(throughput, rel=1e-9)
 
 
+def test_every_method_says_what_it_is_and_whose_peaks_bound_it():
+    assert set(METHODS) == set(CHOICES["method"])
+    for method in METHODS:
+        est = estimate(Case(method=method, output_tokens=9))
+        assert est.method.line.startswith(f"method: {method}")
+        assert (est.machine is est.chip) == (method != "seed") and est.tokens == (9 if method == "seed" else 8)
+    with pytest.raises(InputError, match="one format for everything"):
+        estimate(Case(method="seed", model=replace(LLAMA3_8B, quantization=precision("fp16", "int8"))))
+
+
 @pytest.mark.parametrize("peak", [None, 614.0])
 def test_waterfall_adds_up(peak):
     case = Case(method="seed", peak_tflops=peak)
     old, bound, new = (estimate(replace(case, method=method)) for method in ("seed", "roofline", "cycle"))
     times = (new.ttft_s, new.tpot_s)
-    rows = seed.waterfall(old.case, old.model, old.chip, seed_machine(case), times)
+    rows = seed.waterfall(old.case, old.model, old.chip, seed.machine_of(case), times)
     assert [row["correction"] for row in rows[1:]] == [name for name, _ in seed.CORRECTIONS]
     for metric, change in (("ttft_s", "ttft_change_s"), ("tpot_s", "tpot_change_s")):
         assert rows[0][metric] == pytest.approx(getattr(old, metric), rel=1e-12)

@@ -33,7 +33,7 @@ MAY_IMPORT = {
     "configs": {"inputs", "model", "precision", "traced"},
     "variants": {"inputs", "ops"},
     "report": {"cycles", "experts", "hardware", "intervals", "variants"},
-    "seed": {"model", "ops", "roofline"},
+    "seed": {"hardware", "inputs", "model", "ops", "roofline"},
     "estimator": {"cycles", "hardware", "inputs", "intervals", "kernels", "model", "ops", "precision"}
     | {"report", "roofline", "engines", "seed", "variants"}
     | {"configs", "traced"},
