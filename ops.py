@@ -252,7 +252,7 @@ def few_queries(q_len: Number, kv_len: Number) -> bool:
     """Does a pass decode (one new token), or verify a few guesses after a long context? It then runs decode's kernels,
     with the queries of a sequence in one tile.
     """
-    return np.ndim(q_len) == 0 and q_len <= FEW and (q_len == 1 or bool(np.all(np.asarray(kv_len) > q_len)))
+    return np.ndim(q_len) == 0 and q_len <= FEW and bool(np.all(np.asarray(kv_len) > q_len))
 
 
 def smaller(a: Number, b: Number) -> Number:

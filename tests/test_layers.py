@@ -38,18 +38,20 @@ MAY_IMPORT = {
     | {"report", "roofline", "engines", "seed", "variants"}
     | {"configs", "traced"},
     "visualize": {"cycles", "estimator", "inputs", "report", "roofline"},
-    "validation/sets": {"runtimes"},
-    "validation/rows": {"cycles", "hardware", "kernels", "ops"},
-    "validation/package": {"cycles", "hardware", "kernels", "loads", "ops", "precision", "roofline"}
+    "validation/sets": {"engines"},
+    "validation/rows": {"engines", "hardware", "kernels", "ops"},
+    "validation/package": {"engines", "hardware", "kernels", "loads", "ops", "precision", "roofline"}
     | {"validation/rows", "validation/sets"},
     "validation/pointwise": {"cycles", "hardware", "kernels", "ops", "validation/rows", "validation/sets"},
-    "validation/measured": {"cycles", "estimator", "hardware", "inputs", "intervals", "kernels", "ops"}
+    "validation/measured": {"engines", "estimator", "hardware", "inputs", "intervals", "kernels", "ops"}
     | {"precision", "validation/pointwise"},
     "validation/tables": {"inputs", "intervals", "kernels", "roofline", "validation/measured", "validation/package"}
     | {"validation/pointwise", "validation/rows", "validation/sets"},
     "validation/fits": {"cycles", "hardware", "kernels", "engines", "validation/measured", "validation/package"}
-    | {"validation/pointwise", "validation/rows", "validation/sets"},
+    | {"validation/pointwise", "validation/rows", "validation/served", "validation/sets"},
+    "validation/served": {"engines", "estimator", "inputs", "ops", "validation/sets"},
     "validation/pictures": {
+        "engines",
         "validation/package",
         "validation/rows",
         "validation/sets",

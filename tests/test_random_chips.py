@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from invariants import SLACK, kernel_causes, kernel_s, random_chips
-from runtimes import RUNTIMES
 
 import ops
 from configs import find_model
+from engines import ENGINES
 from estimator import Case, estimate
 from hardware import A100_80GB_PCIE
 from model import LLAMA3_8B
@@ -31,7 +31,7 @@ cases = st.builds(
     batch=st.integers(1, 300),
     input_tokens=st.integers(1, 6000),
     output_tokens=st.integers(2, 40),
-    runtime=st.sampled_from(sorted(RUNTIMES)),
+    runtime=st.sampled_from(sorted(ENGINES)),
 )
 
 
@@ -53,7 +53,7 @@ def test_every_kernel_lies_in_its_interval_above_its_roofline(case):
         check_intervals(estimate(case), estimate(replace(case, method="roofline")))
 
 
-@pytest.mark.parametrize("runtime", ["tensorrt-llm", "ideal"])
+@pytest.mark.parametrize("runtime", ["tensorrt-llm-0.11", "ideal"])
 @pytest.mark.parametrize("bytes_per_s", [40e12, 1e15])
 def test_a_kernel_without_a_launch_of_its_own_takes_its_arithmetic_where_dram_is_fast(runtime, bytes_per_s):
     case = Case(runtime=runtime, hardware=replace(A100_80GB_PCIE, dram_bytes_per_s=bytes_per_s))

@@ -107,7 +107,7 @@ def test_accuracy(number, gpu, median, p90):
 @needs_package
 @pytest.mark.parametrize(("gpu", "median", "p90"), [(A100, 0.23, 0.46), (H100, 0.25, 0.41)])
 def test_absorbed_accuracy(gpu, median, p90):
-    data = next(d for d in DATA_SETS if d.hardware == gpu["hardware"] and d.engine == "trtllm")
+    data = next(d for d in DATA_SETS if d.hardware == gpu["hardware"] and d.engine.family == "tensorrt-llm")
     for part in ("mla_gen_pre", "mla_gen_post"):
         rows = absorbed_rows(data, FOLDER, part)
         error = np.abs(rows.estimate_s() / rows.measured_s - 1)
@@ -116,7 +116,7 @@ def test_absorbed_accuracy(gpu, median, p90):
 
 @needs_package
 def test_residual_streams_are_a_stream():
-    data = next(d for d in DATA_SETS if (d.hardware, d.engine) == ("h100-sxm", "vllm"))
+    data = next(d for d in DATA_SETS if (d.hardware, d.engine.family) == ("h100-sxm", "vllm"))
     rows = stream_rows(data, FOLDER)
     ratio = rows.estimate_s() / rows.measured_s
     assert ratio[rows.op.dims["rows"] >= 1024].min() > 0.75 and ratio.max() < 1.1

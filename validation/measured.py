@@ -5,13 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import ops
-from cycles import cycle_s
+from engines import find_engine
 from estimator import Case, estimate
 from hardware import CHIPS
 from inputs import InputError, check_size, pick
 from intervals import spread
 from kernels.architectures import architecture_of
-from kernels.gemm import gemm, resident_fraction
+from kernels.gemm import resident_fraction
 from precision import on_chip, precision
 from validation.pointwise import POINTWISE, pointwise_op
 
@@ -96,25 +96,23 @@ def kernel_row(row: dict) -> dict:
     dims = {name: size(row, name) for name in (*names, *others) if name in names or row.get(name)}
     formats = on_chip(precision("bf16", *narrow[dtype]), chip, arch)[0] if dtype in narrow else None
     number = {"dtype": "bf16" if formats else dtype, "elem_bytes": 2}
-    kernels = []
+    engine = find_engine(row.get("runtime") or "vllm")
+    resident = 0.0
     if kind == "gemm":
         op = ops.linear(kind, tokens=dims["m"], d_in=dims["k"], d_out=dims["n"], precision=formats, **number)
         cycle_bytes = dims.get("weight_copies", 6) * op.weight_bytes + op.activation_bytes
         resident = resident_fraction(cycle_bytes, chip, arch)
-        seconds = [float(sum(gemm(op, chip, arch, resident=resident).values()))]
-        kernels.append(op)
+        kernels = [op]
     elif kind == "attention":
         if dims["heads"] % dims["kv_heads"] or dims["q_len"] > dims["kv_len"]:
             raise InputError("heads must be a multiple of kv_heads, and kv_len at least q_len")
-        kernels.append(ops.attention(kind, **dims, **number))
         shape = {name: dims[name] for name in ("kv_heads", "head_dim")}
-        kernels.append(ops.kv_write(kind, tokens=dims["batch"] * dims["q_len"], **shape, **number))
+        append = ops.kv_write(kind, tokens=dims["batch"] * dims["q_len"], **shape, **number)
+        kernels = engine.launched([append, ops.attention(kind, **dims, **number)], arch, decode=dims["q_len"] == 1)
     else:
-        kernels.append(pointwise_op(kind, dims))
-    if kind != "gemm":
-        seconds = [float(cycle_s(op, chip, arch)) for op in kernels]
-    low, high = spread(kernels[0], chip)
-    estimated = sum(seconds)
+        kernels = [pointwise_op(kind, dims)]
+    estimated = sum(float(sum(engine.causes(op, chip, arch, resident=resident).values())) for op in kernels)
+    low, high = spread(kernels[-1], chip)
     return {"measured": measured_s, "estimated": estimated, "low": estimated * low, "high": estimated * high}
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 
+from engines import TRTLLM_GROUP
 from validation.package import attention_rows, gemm_rows, narrow_rows
 from validation.rows import Rows, sampled
-from validation.sets import DATA_SETS, LARGE, TRTLLM_GROUP
+from validation.sets import DATA_SETS, LARGE
 from validation.tables import errors
 from visualize import save
 
@@ -252,7 +253,7 @@ def decode_panels(trtllm: Rows, sglang: Rows) -> list[Panel]:
             x_label=ctas_label,
             series=parts(
                 trtllm,
-                ("one query head per KV head", ENGINES["trtllm"][1], group == 1),
+                ("one query head per KV head", ENGINES["tensorrt-llm"][1], group == 1),
                 (f"2 to {TRTLLM_GROUP}", OTHER_COLOURS[0], group > 1),
             ),
             limit=100.0,
