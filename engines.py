@@ -130,6 +130,8 @@ class Engine:
     # What was measured: GPU -> version
     kernels_measured: Mapping[str, str] = field(default_factory=dict)
     runs_measured: Mapping[str, str] = field(default_factory=dict)
+    # GPU -> prefill, decode: the 90 % range of measured / estimated of its whole runs (intervals.py)
+    run_spread: Mapping[str, Mapping[str, tuple[float, float]]] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -248,6 +250,9 @@ VLLM = Engine(
     request_s=8.04e-3,  # fitted
     kernels_measured=measured("0.24.0", a100="0.14.0"),
     runs_measured={"h100-sxm": "0.15.1"},
+    run_spread={
+        "h100-sxm": {"prefill": (0.96, 1.18), "decode": (0.89, 1.14)},
+    },
     **UNTUNED,
 )
 VLLM_0_11 = replace(
@@ -261,6 +266,9 @@ VLLM_0_11 = replace(
     request_s=13.5e-3,  # a client's TTFT less the server's own, at any load [kubernetes-sigs/inference-perf, KubeCon]
     kernels_measured={},
     runs_measured={"h100-sxm": "0.11.0"},
+    run_spread={
+        "h100-sxm": {"prefill": (0.96, 1.18), "decode": (0.83, 1.11)},
+    },
 )
 VLLM_0_6 = Engine(
     family="vllm",
@@ -281,6 +289,11 @@ VLLM_0_6 = Engine(
     step_s=0.0002769,  # fitted
     sequence_s=9.073e-05,  # fitted
     runs_measured={"a100-40gb-sxm": "0.5.5 to 0.6.2", "h100-sxm": "0.5.x to 0.6.0", "h200-sxm": "0.6.x"},
+    run_spread={
+        "a100-40gb-sxm": {"prefill": (0.98, 1.08), "decode": (0.96, 1.14)},
+        "h100-sxm": {"prefill": (0.96, 1.18), "decode": (0.9, 1.15)},
+        "h200-sxm": {"prefill": (0.93, 1.15), "decode": (0.86, 1.12)},
+    },
     **UNTUNED,
 )
 SGLANG = Engine(
@@ -307,7 +320,10 @@ SGLANG = Engine(
     step_s=0.0005312,  # a judgement: as vLLM's
     sequence_s=1.492e-05,
     kernels_measured=measured("0.5.14", a100="0.5.10"),
-    runs_measured={"h100-sxm": "0.5.8", "h200-sxm": "0.5.6"},
+    runs_measured={"h100-sxm": "0.5.8"},
+    run_spread={
+        "h100-sxm": {"prefill": (0.96, 1.18), "decode": (0.75, 1.07)},
+    },
     **UNTUNED,
 )
 # One CTA of the kernel for a query head by itself reads its K and V alone: rates fitted on whole passes of 0.11.
@@ -338,6 +354,9 @@ TENSORRT_LLM = Engine(
     asynchronous=True,  # its "overlap scheduler"
     kernels_measured=measured("1.3.0rc20", a100="1.0.0"),
     runs_measured={"h100-sxm": "1.0.0rc3"},
+    run_spread={
+        "h100-sxm": {"prefill": (0.96, 1.18), "decode": (0.89, 1.01)},
+    },
 )
 TENSORRT_LLM_0_11 = Engine(
     family="tensorrt-llm",
@@ -357,6 +376,10 @@ TENSORRT_LLM_0_11 = Engine(
     step_s=0.0003653,  # fitted
     sequence_s=1.034e-05,  # fitted
     runs_measured={"a100-40gb-sxm": "0.11", "h100-sxm": "0.11.0"},
+    run_spread={
+        "a100-40gb-sxm": {"prefill": (0.98, 1.08), "decode": (0.95, 1.05)},
+        "h100-sxm": {"prefill": (0.96, 1.18), "decode": (0.9, 1.12)},
+    },
 )
 TENSORRT_LLM_0_9 = replace(
     TENSORRT_LLM_0_11,
@@ -369,6 +392,9 @@ TENSORRT_LLM_0_9 = replace(
         Choice(when=grouped_decode, attention={"decode_tile_m": 64, "dram_efficiency": 0.7101}),
     ),
     runs_measured={"a100-80gb-sxm": "0.8.0 and 0.9.0"},
+    run_spread={
+        "a100-80gb-sxm": {"prefill": (0.9, 1.06), "decode": (0.93, 1.04)},
+    },
 )
 TENSORRT_LLM_0_5 = replace(
     TENSORRT_LLM_0_11,
@@ -376,6 +402,9 @@ TENSORRT_LLM_0_5 = replace(
     title="TensorRT-LLM 0.5",
     stands_for=("0.1", "0.7"),
     runs_measured={"a100-80gb-sxm": "0.5.0 and 0.6.1"},
+    run_spread={
+        "a100-80gb-sxm": {"prefill": (0.93, 1.12), "decode": (0.92, 1.03)},
+    },
 )
 PYTORCH = Engine(
     family="pytorch",
@@ -386,6 +415,9 @@ PYTORCH = Engine(
     append_rotates=every,
     gap_s=0.45e-6,  # measured on an H100 under torch's profiler, median
     runs_measured={"h100-sxm": "2.11"},
+    run_spread={
+        "h100-sxm": {"prefill": (0.94, 1.1), "decode": (0.96, 1.09)},
+    },
 )
 EAGER = Engine(
     family="eager",
@@ -398,6 +430,9 @@ EAGER = Engine(
     pointwise_passes=3.089,
     kv_copies=12.22,
     runs_measured={"h100-sxm": "5.17"},
+    run_spread={
+        "h100-sxm": {"prefill": (0.96, 1.18), "decode": (0.86, 1.12)},
+    },
 )
 EAGER_4_35 = Engine(
     family="eager",
@@ -409,6 +444,9 @@ EAGER_4_35 = Engine(
     pointwise_passes=8.415,  # fitted
     kv_copies=5.924,  # fitted: torch.cat, repeat_kv, fp32 softmax
     runs_measured={"a100-80gb-sxm": "4.33 to 4.35"},
+    run_spread={
+        "a100-80gb-sxm": {"prefill": (0.95, 1.14), "decode": (0.9, 1.13)},
+    },
 )
 IDEAL = Engine(family="ideal", version="", title="no host, no gaps between kernels", stands_for=("", ""), gap_s=0.0)
 # The newest of a family comes first: it is the one that a name without a version means.

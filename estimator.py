@@ -20,7 +20,7 @@ from cycles import BOUNDS, CAUSES, sustained
 from engines import ENGINES, Engine, cycle_pass, find_engine
 from hardware import CHIPS, Chip, with_tensor_peak
 from inputs import MAX_SIZE, InputError, check_quantity, check_size, check_sizes, nearest, pick, shown
-from intervals import SPREADS, phase_interval, spread
+from intervals import SPREADS, familiar, phase_interval, run_spread, spread
 from kernels.architectures import Architecture, architecture_of
 from model import ELEM_BYTES, LLAMA3_8B, Model, is_model
 from ops import FEW, Number, Op, larger, smaller
@@ -118,6 +118,7 @@ class Kernel:
     causes: dict[str, Number]
     low_s: Number  # the 90 % interval of time_s; both 0 where the method has none
     high_s: Number
+    familiar: bool = True  # whole runs with kernels of its kind were measured
 
     @property
     def bytes(self) -> Number:
@@ -144,9 +145,9 @@ class Phase:
         """Sum of one field of Kernel, such as "time_s" or "flops", over the phase."""
         return sum(getattr(kernel, field) for kernel in self.kernels)
 
-    def interval(self, name: str) -> tuple[Number, Number]:
-        """(low, high) seconds of the whole phase, `name`d prefill or decode."""
-        return phase_interval([(k.time_s, k.low_s, k.high_s) for k in self.kernels], name)
+    def interval(self, run: tuple[float, float]) -> tuple[Number, Number]:
+        """(low, high) seconds of the whole phase; run: intervals.run_spread."""
+        return phase_interval([(k.time_s, k.low_s, k.high_s, k.familiar) for k in self.kernels], run)
 
     def causes(self) -> dict[str, Number]:
         """Seconds by cause, in the order of cycles.CAUSES; they add up to total("time_s")."""
@@ -372,7 +373,7 @@ def by_passes(resolved: Resolved) -> Estimate:
 def expectation(resolved: Resolved) -> Estimate:
     """As above, with intervals."""
     est = by_passes(resolved)
-    return replace(est, intervals=intervals(est.prefill, est.decode, est.tokens))
+    return replace(est, intervals=intervals(est))
 
 
 def earlier(resolved: Resolved) -> Estimate:
@@ -454,11 +455,13 @@ def run_latency_s(resolved: Resolved) -> Number:
     return sum(phase(resolved).total("time_s") for phase in (prefill_phase, decode_phase))
 
 
-def intervals(prefill: Phase, decode: Phase, tokens: Number) -> dict[str, tuple[Number, Number]]:
+def intervals(est: "Estimate") -> dict[str, tuple[Number, Number]]:
     """90 % intervals of the metrics. Latency's errors in prefill and decode add up: one card, one engine."""
-    ttft, decode_s = prefill.interval("prefill"), decode.interval("decode")
+    ttft, decode_s = (
+        getattr(est, phase).interval(run_spread(est.case.runtime, est.chip, phase)) for phase in ("prefill", "decode")
+    )
     with np.errstate(invalid="ignore"):
-        tpot = tuple(np.divide(end, tokens)[()] for end in decode_s)
+        tpot = tuple(np.divide(end, est.tokens)[()] for end in decode_s)
     return {"ttft_s": ttft, "tpot_s": tpot, "latency_s": (ttft[0] + decode_s[0], ttft[1] + decode_s[1])}
 
 
@@ -514,6 +517,7 @@ def phase_kernel(op: Op, causes, bounds=(0, 0), over_steps: Callable = lambda x:
         causes={cause: over_steps(op.count * seconds) for cause, seconds in causes.items()},
         low_s=over_steps(op.count * low * launch_s),
         high_s=over_steps(op.count * high * launch_s),
+        familiar=familiar(op),
     )
 
 

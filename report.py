@@ -8,7 +8,7 @@ from tabulate import tabulate
 from cycles import CAUSES
 from experts import distinct_experts
 from hardware import CHIPS
-from intervals import PASSES_MEASURED, validated
+from intervals import validated
 from variants import expected_tokens
 
 MS, GIB = 1e-3, 2**30
@@ -84,9 +84,19 @@ def _card(est, overrides) -> list[str]:
             f"{bandwidth / 1e9:,.0f} GB/s DRAM; ridge point {peak / bandwidth:.0f} FLOP/B"
         )
     lines.append(est.method.line.format(runtime=case.runtime.title))
+    if est.intervals:
+        lines.append(f"measured of it on this GPU: {measured(case.runtime, chip)}")
     if overrides:
         lines.append("what-if: " + ", ".join(f"{name} = {value}" for name, value in overrides.items()))
     return lines
+
+
+def measured(engine, chip) -> str:
+    """What of an engine was measured on a chip: "kernels (0.24.0), whole runs (0.15.1)"."""
+    parts = (("kernels", engine.kernels_measured), ("whole runs", engine.runs_measured))
+    if not validated(chip):
+        return "nothing"
+    return ", ".join(f"{what} ({on[chip.name]})" for what, on in parts if chip.name in on) or "nothing"
 
 
 def _parameters(model) -> str:
@@ -259,8 +269,6 @@ def _notes(est) -> list[str]:
     notes += [f"note: {est.precision_note}"] if est.precision_note else []
     if est.intervals and not validated(est.chip):
         notes.append(f"note: no measurements of {est.chip.name} as it is here: the interval is widened")
-    elif est.intervals and est.chip.name not in PASSES_MEASURED:
-        notes.append(f"note: kernels of {est.chip.name} were measured, but no whole pass of a model")
     catalogued = CHIPS.get(est.chip.name, est.chip)
     for field in UNTIMED:
         if getattr(est.chip, field) != getattr(catalogued, field):
@@ -325,6 +333,7 @@ def as_json(est, overrides: dict[str, str], bound) -> str:
             **{name: getattr(case, name) for name in sizes},
             "draft": case.draft.name if case.draft else None,
             "runtime": case.runtime.name,
+            "engine": {"title": case.runtime.title, "measured": measured(case.runtime, est.chip)},
             "precision": precision(),
             "overrides": overrides,
             **{name: number(getattr(est, name)) for name in metrics},

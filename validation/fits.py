@@ -39,6 +39,7 @@ from validation.sets import (
     fit_row,
     served_fit_row,
 )
+from validation.widths import fit_widths
 
 # Neutral starting points: round numbers of the right order, not the result.
 GEMM_START = dict(
@@ -102,6 +103,7 @@ def fit_table(folder: Path | None) -> list[list]:
             *fit_recurrent(folder),
             *fit_sparse(folder),
         ]
+    results += fit_widths(folder)
     return [
         [what, name, f"{committed[name]:.4g}", f"{value:.4g}", f"{value / committed[name] - 1:+.1%}"]
         for what, committed, found in results

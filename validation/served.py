@@ -10,7 +10,10 @@ queue, no spread of sizes, no burst. Measured rows: served.csv, and closed loops
 
 import csv
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
+
+import numpy as np
 
 from engines import ATTENTION, cycle_pass
 from estimator import Case, Resolved, estimate, resolve
@@ -101,10 +104,12 @@ def mixed_ops(
     return found
 
 
-def served_rows() -> list[dict]:
-    """The rows of served.csv with the estimates of their metrics."""
+@cache
+def served_rows(folder: Path | None) -> list[dict]:
+    """The rows of served.csv, and those of the package in `folder`, with the estimates of their metrics."""
     with open(CSV_FOLDER / "served.csv", newline="") as file:
-        return [row | served_row(row) for row in csv.DictReader(file)]
+        rows = [*csv.DictReader(file), *(silicon_rows(folder) if folder else ())]
+    return [row | served_row(row) for row in rows]
 
 
 def served_row(row: dict) -> dict:
@@ -128,14 +133,20 @@ def served_row(row: dict) -> dict:
 
 def silicon_rows(folder: Path) -> list[dict]:
     """Closed loops of aiconfigurator-core on one GPU in 16 bits, means only, exact duplicates left out; in the form of
-    served.csv. Their TTFT says nothing: requests of one length run in lock-step.
+    served.csv. Their TTFT says nothing: requests of one length run in lock-step. But where most of a request's time is
+    the wait for its first token, the KV cache holds only some of them: `concurrency` is then how many decoded at once,
+    by Little's law.
     """
     import pandas
 
     table = pandas.read_csv(folder.parent / "silicon_sample.csv", low_memory=False)
     one = (table["mode"] == "agg") & (table.tp_size == 1) & table.precision.isna() & table.gemm_quant_mode.isna()
     sizes = ["system", "backend", "backend_version", "model_path", "isl", "osl", "batch_size", "silicon_tpot_ms"]
-    table = table[one][sizes].drop_duplicates()
+    table = table[one][[*sizes, "silicon_ttft_ms"]].drop_duplicates()
+    decode_ms = table.silicon_tpot_ms * (table.osl - 1)
+    share = decode_ms / (decode_ms + table.silicon_ttft_ms)
+    running = np.where(share < 0.5, np.maximum(np.rint(table.batch_size * share), 1), table.batch_size)
+    table = table.assign(running=running.astype(int))
     names = {"trtllm": "tensorrt-llm"}
     return [
         {
@@ -144,7 +155,7 @@ def silicon_rows(folder: Path) -> list[dict]:
             "model": row.model_path,
             "dtype": "bf16",
             "rate_per_s": "",
-            "concurrency": str(int(row.batch_size)),
+            "concurrency": str(row.running),
             "input_tokens": str(row.isl),
             "cached_tokens": "0",
             "output_tokens": str(row.osl),
