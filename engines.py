@@ -99,6 +99,18 @@ class Choice:
     recurrent: Mapping[str, float] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """What an engine lets into one pass where nobody says otherwise, on GPUs of so much memory and such a compute
+    capability, or more.
+    """
+
+    from_bytes: int = 0
+    from_capability: int = 0
+    tokens: int  # new ones, of all sequences
+    sequences: int
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Engine:
     """One engine as of one version. Times in seconds, on an x86 server of 2020 to 2025."""
@@ -132,6 +144,15 @@ class Engine:
     runs_measured: Mapping[str, str] = field(default_factory=dict)
     # GPU -> prefill, decode: the 90 % range of measured / estimated of its whole runs (intervals.py)
     run_spread: Mapping[str, Mapping[str, tuple[float, float]]] = field(default_factory=dict)
+    # Memory of the GPU (memory.py)
+    budgets: tuple[Budget, ...] = ()  # later ones win; none: a pass takes all prompts at once
+    block_tokens: int = 1  # the KV cache is handed out in blocks of so many tokens
+    fraction_of: str = "total"  # what memory_fraction is of: a key of memory.FRACTIONS
+    context_bytes: int = 0  # beside tensors: CUDA's libraries and modules ("non-torch"), attention's workspaces
+    graph_bytes: int = 0  # of the captured CUDA graphs, where the engine reserves it
+    logit_bytes: float = 0.0  # that the sampler holds at its peak, of each logit of a full pass
+    token_bytes: int = 0  # of activations for each token of the budget, where a rule stands for a profile
+    expert_multiples: tuple[int, int] = (1, 1)  # to which mxfp4 experts' width and the hidden size are padded
 
     @property
     def name(self) -> str:
@@ -146,6 +167,15 @@ class Engine:
     def on(self, arch: Architecture) -> Architecture:
         """`arch` with what this engine makes of whole passes."""
         return replace(arch, narrows_query=arch.narrows_query and self.narrows_query)
+
+    def budget(self, chip, arch: Architecture) -> Budget | None:
+        """Of a pass on `chip`; None: no limit."""
+        known = [
+            budget
+            for budget in self.budgets
+            if chip.dram_bytes >= budget.from_bytes and arch.compute_capability >= budget.from_capability
+        ]
+        return known[-1] if known else None
 
     def kernel(self, op: Op, arch: Architecture) -> Architecture:
         """`arch` as this engine's kernel for `op` has it."""
@@ -200,6 +230,7 @@ class Engine:
         return causes
 
 
+MIB, GIB = 2**20, 2**30
 ATTENTION = ("attention", "index_scores", "scan", "state_update")  # kernels that ask which tokens are of one sequence
 
 
@@ -234,6 +265,28 @@ def measured(version: str, a100: str) -> dict[str, str]:
     return {"a100-80gb-sxm": a100} | dict.fromkeys(("h100-sxm", "h200-sxm", "l40s", "b200-sxm"), version)
 
 
+# Memory: what engines say of themselves when they start. MIB and GIB of what they call MB and GiB.
+# vLLM's defaults as an API server, from 0.9 on; the A100, which it excludes by name, is of capability 80
+# [vllm tests/engine/test_arg_utils.py, test_defaults_with_usage_context].
+VLLM_BUDGETS = (
+    Budget(tokens=2048, sequences=256),
+    Budget(from_bytes=70 * GIB, from_capability=90, tokens=8192, sequences=1024),
+)
+# Its sampler sorts all logits of max_num_seqs sequences when it profiles: 38 bytes of each, by the peaks that 0.11 logs
+# on an H100 for vocabularies of 128,256 to 201,088 (37.5 to 38.2) and 0.6.5 for one (37.1), less two hidden states
+# [llm-d, "vLLM Empirical Memory Profiling Results"; vllm-project/vllm #10511]. Tensors aside it takes 0.13 GiB there.
+VLLM_LOGIT_BYTES, VLLM_CONTEXT_BYTES = 38.0, 133 * MIB
+# Marlin's mxfp4 experts: width in multiples of 128, hidden size of 256 [vllm fused_moe/oracle/mxfp4.py]
+MARLIN_MULTIPLES = (128, 256)
+# SGLang's own rule for what --mem-fraction-static leaves out [sgl-project/sglang #10975, server_args.py]: 0.5 GiB,
+# 1.5 MiB for each token of a chunk, 2 MiB for each sequence of the largest graph, 1 GiB for 8 GPUs.
+SGLANG_BUDGETS = (
+    Budget(tokens=2048, sequences=256),
+    Budget(from_bytes=35 * GIB, tokens=4096, sequences=256),
+    Budget(from_bytes=60 * GIB, tokens=8192, sequences=256),
+    Budget(from_bytes=160 * GIB, tokens=16384, sequences=512),
+)
+
 # Fitted constants: by python validate.py --fit, on the rows that validation/sets.py names.
 VLLM = Engine(
     family="vllm",
@@ -253,6 +306,12 @@ VLLM = Engine(
     run_spread={
         "h100-sxm": {"prefill": (0.96, 1.18), "decode": (0.89, 1.14)},
     },
+    budgets=VLLM_BUDGETS,
+    block_tokens=16,
+    context_bytes=VLLM_CONTEXT_BYTES,
+    graph_bytes=236 * MIB,  # profiled from 0.21 on; 0.23 GiB for Llama-3.1-8B on an A100 (0.31's log); others 0.2 to 2
+    logit_bytes=VLLM_LOGIT_BYTES,
+    expert_multiples=MARLIN_MULTIPLES,
     **UNTUNED,
 )
 VLLM_0_11 = replace(
@@ -269,6 +328,7 @@ VLLM_0_11 = replace(
     run_spread={
         "h100-sxm": {"prefill": (0.96, 1.18), "decode": (0.83, 1.11)},
     },
+    graph_bytes=0,  # captured after the cache is sized, in what memory_fraction leaves
 )
 VLLM_0_6 = Engine(
     family="vllm",
@@ -294,6 +354,11 @@ VLLM_0_6 = Engine(
         "h100-sxm": {"prefill": (0.96, 1.18), "decode": (0.9, 1.15)},
         "h200-sxm": {"prefill": (0.93, 1.15), "decode": (0.86, 1.12)},
     },
+    # or the model's context, where that is below 32,768: its logits are fewer then
+    budgets=(Budget(tokens=2048, sequences=256),),
+    block_tokens=16,
+    context_bytes=1833 * MIB,  # as 0.6.5 logs it on an H100 [vllm-project/vllm #10511]; 0.2 to 0.9 GiB in other logs
+    logit_bytes=VLLM_LOGIT_BYTES,
     **UNTUNED,
 )
 SGLANG = Engine(
@@ -324,6 +389,11 @@ SGLANG = Engine(
     run_spread={
         "h100-sxm": {"prefill": (0.96, 1.18), "decode": (0.75, 1.07)},
     },
+    budgets=SGLANG_BUDGETS,
+    fraction_of="static",
+    context_bytes=640 * MIB,
+    graph_bytes=512 * MIB,
+    token_bytes=3 * MIB // 2,
     **UNTUNED,
 )
 # One CTA of the kernel for a query head by itself reads its K and V alone: rates fitted on whole passes of 0.11.
@@ -357,6 +427,11 @@ TENSORRT_LLM = Engine(
     run_spread={
         "h100-sxm": {"prefill": (0.96, 1.18), "decode": (0.89, 1.01)},
     },
+    budgets=(Budget(tokens=8192, sequences=2048),),  # max_num_tokens, max_batch_size
+    block_tokens=32,
+    fraction_of="free",  # free_gpu_memory_fraction
+    context_bytes=512 * MIB,  # 0.8 leaves 0.7 GiB less its activations to others [NVIDIA/TensorRT-LLM #1400]
+    logit_bytes=4.0,  # a judgement: fp32 logits, sampled in place
 )
 TENSORRT_LLM_0_11 = Engine(
     family="tensorrt-llm",
@@ -380,6 +455,11 @@ TENSORRT_LLM_0_11 = Engine(
         "a100-40gb-sxm": {"prefill": (0.98, 1.08), "decode": (0.95, 1.05)},
         "h100-sxm": {"prefill": (0.96, 1.18), "decode": (0.9, 1.12)},
     },
+    budgets=(Budget(tokens=8192, sequences=2048),),
+    block_tokens=64,
+    fraction_of="free",
+    context_bytes=512 * MIB,
+    logit_bytes=4.0,
 )
 TENSORRT_LLM_0_9 = replace(
     TENSORRT_LLM_0_11,
@@ -405,6 +485,7 @@ TENSORRT_LLM_0_5 = replace(
     run_spread={
         "a100-80gb-sxm": {"prefill": (0.93, 1.12), "decode": (0.92, 1.03)},
     },
+    fraction_of="nothing",  # a static batch of 60, measured, takes 76 GiB with its weights
 )
 PYTORCH = Engine(
     family="pytorch",

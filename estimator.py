@@ -19,11 +19,12 @@ import numpy as np
 from cycles import BOUNDS, CAUSES, sustained
 from engines import ENGINES, Engine, cycle_pass, find_engine
 from hardware import CHIPS, Chip, with_tensor_peak
-from inputs import MAX_SIZE, InputError, check_quantity, check_size, check_sizes, nearest, pick, shown
+from inputs import InputError, check_quantity, check_size, check_sizes, nearest, pick, shown
 from intervals import SPREADS, familiar, phase_interval, run_spread, spread
 from kernels.architectures import Architecture, architecture_of
+from memory import Memory, by_kernels, max_context, memory, scattered
 from model import ELEM_BYTES, LLAMA3_8B, Model, is_model
-from ops import FEW, Number, Op, larger, smaller
+from ops import Number, Op
 from precision import ACTIVATION_FORMATS, KV_FORMATS, WEIGHT_FORMATS, Precision, in_dtype, on_chip, precision
 from roofline import roofline_causes, roofline_s
 from variants import Pass, prefill_passes, speculative_contexts
@@ -100,6 +101,20 @@ class Resolved:
         draft = self.draft.at(**sizes) if self.draft else None
         return replace(self, case=replace(self.case, **sizes), draft=draft)
 
+    def ops(self, batch: Number, q_len: Number, kv_len: Number) -> list[Op]:
+        """The kernels of one pass of the case."""
+        case = self.case
+        return self.model.forward(
+            batch=batch,
+            q_len=q_len,
+            kv_len=kv_len,
+            dtype=case.dtype,
+            attention_kernel=case.attention,
+            precision=self.precision,
+            imbalance=case.imbalance,
+            absorb=case.runtime.absorbs_prompts,
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Kernel:
@@ -159,28 +174,13 @@ class Phase:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Memory:
-    """Bytes on the device at the end of the run, against its capacity."""
-
-    weights_bytes: Number
-    kv_cache_bytes: Number
-    activation_bytes: Number
-    capacity_bytes: int
-    max_batch: Number
-    concurrent: Number  # sequences that run at once in the part of the memory that the engine may use
-
-    @property
-    def total_bytes(self) -> Number:
-        return self.weights_bytes + self.kv_cache_bytes + self.activation_bytes
-
-    @property
-    def fits(self) -> bool:
-        return self.total_bytes <= self.capacity_bytes
-
-
-@dataclass(frozen=True, kw_only=True)
 class Estimate:
     """The answer. Times in seconds; every metric is a float, or an array of the case's shape.
+
+    A batch that the engine's memory does not hold runs in waves, one after another, each of as many sequences as fit,
+    the last of what is left. The metrics down to the phases are those of a full wave, from its start; those after them
+    are of all sequences. Where not one sequence fits, waves is 0, every metric NaN, and the phases are what the passes
+    would take.
 
     ttft_s: the prefill pass, which yields the first token. tpot_s: mean of the output_tokens - 1 decode
     steps, each at its own context length (NaN if there are none). latency_s = ttft_s + the decode steps.
@@ -190,11 +190,15 @@ class Estimate:
     ttft_s: Number
     tpot_s: Number
     latency_s: Number
-    batch_latency_s: Number  # until the last sequence is done: latency_s, or more where the KV cache makes them queue
-    throughput_tokens_per_s: Number  # whole batch: batch * output_tokens / latency_s
     throughput_per_sequence_tokens_per_s: Number  # output_tokens / latency_s
     prefill: Phase
     decode: Phase
+    throughput_tokens_per_s: Number  # of all sequences: batch * output_tokens / batch_latency_s
+    batch_latency_s: Number  # until the last sequence is done: latency_s if all run at once
+    ttft_mean_s: Number  # of all sequences, with the time in the queue
+    ttft_last_s: Number  # of the last wave, with the time in the queue
+    waves: Number
+    running: Number  # sequences of a full wave
     memory: Memory
     intervals: dict[str, tuple[Number, Number]]  # 90 %, of ttft_s, tpot_s, latency_s; empty unless method is cycle
     tokens: Number  # of a sequence, that the decode phase yields: tpot_s is its time over these
@@ -226,7 +230,7 @@ class Estimate:
 
     @cached_property
     def max_context(self) -> int:
-        return max_context(self.resolved, self.memory.weights_bytes)
+        return max_context(self.resolved)
 
 
 def named_model(model):
@@ -337,7 +341,7 @@ def estimate(case: Case | None = None) -> Estimate:
 
 
 def summed(
-    resolved: Resolved, prefill: Phase, decode: Phase, *, tokens: Number, sequences: Number, machine
+    resolved: Resolved, used: Memory, prefill: Phase, decode: Phase, *, tokens: Number, sequences: Number, machine
 ) -> Estimate:
     """The metrics of these phases where all sequences run at once; without intervals. The last three: see Estimate."""
     ttft_s, decode_s = prefill.total("time_s"), decode.total("time_s")
@@ -350,12 +354,16 @@ def summed(
         ttft_s=ttft_s,
         tpot_s=tpot_s,
         latency_s=latency_s,
-        batch_latency_s=latency_s,
-        throughput_tokens_per_s=per_sequence * sequences,
         throughput_per_sequence_tokens_per_s=per_sequence,
         prefill=prefill,
         decode=decode,
-        memory=memory(resolved),
+        throughput_tokens_per_s=per_sequence * sequences,
+        batch_latency_s=latency_s,
+        ttft_mean_s=ttft_s,
+        ttft_last_s=ttft_s,
+        waves=1,
+        running=resolved.case.batch,
+        memory=used,
         intervals={},
         tokens=tokens,
         machine=machine,
@@ -364,16 +372,19 @@ def summed(
 
 def by_passes(resolved: Resolved) -> Estimate:
     """By the passes that the case takes, each kernel timed by its method; without intervals."""
-    case, phases = resolved.case, (prefill_phase(resolved), decode_phase(resolved))
-    how = {"tokens": case.output_tokens - 1, "sequences": case.batch * case.samples, "machine": resolved.chip}
-    est = summed(resolved, *phases, **how)
-    return replace(est, batch_latency_s=batch_latency_s(resolved, est.memory, est.latency_s))
+    case, used = resolved.case, memory(resolved)
+    full = resolved
+    if not np.all(used.fits):
+        full = resolved.at(batch=at_once(case.batch, used.max_batch))
+    how = {"tokens": case.output_tokens - 1, "sequences": full.case.batch * case.samples, "machine": resolved.chip}
+    est = summed(full, used, prefill_phase(full), decode_phase(full), **how)
+    return est if full is resolved else in_waves(replace(est, resolved=resolved))
 
 
 def expectation(resolved: Resolved) -> Estimate:
     """As above, with intervals."""
     est = by_passes(resolved)
-    return replace(est, intervals=intervals(est))
+    return replace(est, intervals={name: known(est, ends) for name, ends in intervals(est).items()})
 
 
 def earlier(resolved: Resolved) -> Estimate:
@@ -391,7 +402,7 @@ def earlier(resolved: Resolved) -> Estimate:
         phase_kernel(op, roofline_causes(op, machine), over_steps=lambda x: np.mean(x) * steps) for op in step_ops
     )
     phases = (Phase(steps=1, kernels=prefill), Phase(steps=steps, kernels=decode))
-    return summed(resolved, *phases, tokens=steps, sequences=1, machine=machine)
+    return summed(resolved, memory(resolved), *phases, tokens=steps, sequences=1, machine=machine)
 
 
 def earlier_check(case: Case, model: Model) -> None:
@@ -436,23 +447,59 @@ METHODS = {
 }
 
 
-def batch_latency_s(resolved: Resolved, used: Memory, latency_s: Number) -> Number:
-    """Seconds until the last sequence of the batch is done. Where the engine's part of the memory holds only some of
-    them, they run in waves, one after another, each at its own size; NaN if it holds none, or for arrays that queue.
-    """
+def at_once(batch: Number, most: Number) -> Number:
+    """Sequences of a full wave: all, or as many as fit; all where none does, which `known` then leaves out."""
+    if np.ndim(batch) or np.ndim(most):
+        return np.where(np.asarray(most) > 0, np.minimum(batch, most), batch)
+    return min(batch, most) if most else batch
+
+
+def in_waves(est: Estimate) -> Estimate:
+    """The estimate of a full wave as that of a batch whose waves run one after another."""
+    case, wave_s = est.case, est.latency_s
+    whole, rest = divmod(case.batch, est.running)
+    rest_ttft_s, rest_s = run_s(est.resolved, rest)
+    started_s = whole * wave_s  # the last wave, if it is not a full one
+    batch_latency_s = started_s + rest_s
+    waits_s = est.running * (whole * est.ttft_s + wave_s * whole * (whole - 1) / 2) + rest * (started_s + rest_ttft_s)
+    found = {
+        "ttft_s": est.ttft_s,
+        "tpot_s": est.tpot_s,
+        "latency_s": wave_s,
+        "throughput_per_sequence_tokens_per_s": est.throughput_per_sequence_tokens_per_s,
+        "throughput_tokens_per_s": case.batch * case.samples * case.output_tokens / batch_latency_s,
+        "batch_latency_s": batch_latency_s,
+        "ttft_mean_s": waits_s / case.batch,
+        "ttft_last_s": np.where(rest > 0, started_s + rest_ttft_s, started_s - wave_s + est.ttft_s)[()],
+    }
+    waves = np.where(np.asarray(est.memory.max_batch) > 0, whole + (rest > 0), 0)[()]
+    return replace(est, waves=waves, **{name: known(est, (value,))[0] for name, value in found.items()})
+
+
+def known(est: Estimate, values: tuple) -> tuple:
+    """The values, NaN where not one sequence fits."""
+    if np.all(est.memory.max_batch):
+        return values
+    return tuple(np.where(np.asarray(est.memory.max_batch) > 0, value, np.nan)[()] for value in values)
+
+
+def run_s(resolved: Resolved, batch: Number) -> tuple[Number, Number]:
+    """(until the first tokens, until the last ones) of `batch` sequences that run at once; 0 where that is 0."""
+
+    def timed(part: Resolved) -> tuple[Number, Number]:
+        ttft_s = prefill_phase(part).total("time_s")
+        return ttft_s, ttft_s + decode_phase(part).total("time_s")
+
+    if not np.any(batch):
+        return 0.0, 0.0
+    if not np.ndim(batch):
+        return timed(resolved.at(batch=batch))
     case = resolved.case
-    if np.all(np.asarray(used.concurrent) >= case.batch):
-        return latency_s
-    if swept(case) or not used.concurrent:
-        return np.where(np.asarray(used.concurrent) >= case.batch, latency_s, np.nan)[()]
-    whole, rest = divmod(case.batch, int(used.concurrent))
-    waves = [(size, times) for size, times in ((int(used.concurrent), whole), (rest, 1)) if size and times]
-    return sum(times * run_latency_s(resolved.at(batch=size)) for size, times in waves)
-
-
-def run_latency_s(resolved: Resolved) -> Number:
-    """TTFT and the decode steps."""
-    return sum(phase(resolved).total("time_s") for phase in (prefill_phase, decode_phase))
+    batch, prompt, output = np.broadcast_arrays(batch, case.input_tokens, case.output_tokens)
+    some = batch > 0
+    part = resolved.at(batch=batch[some], input_tokens=prompt[some], output_tokens=output[some])
+    ttft_s, latency_s = (scattered([(some, value)], batch.shape) for value in timed(part))
+    return ttft_s, latency_s
 
 
 def intervals(est: "Estimate") -> dict[str, tuple[Number, Number]]:
@@ -465,27 +512,12 @@ def intervals(est: "Estimate") -> dict[str, tuple[Number, Number]]:
     return {"ttft_s": ttft, "tpot_s": tpot, "latency_s": (ttft[0] + decode_s[0], ttft[1] + decode_s[1])}
 
 
-def pass_ops(resolved: Resolved, batch: Number, q_len: Number, kv_len: Number) -> list[Op]:
-    """The kernels of one pass of the case."""
-    case = resolved.case
-    return resolved.model.forward(
-        batch=batch,
-        q_len=q_len,
-        kv_len=kv_len,
-        dtype=case.dtype,
-        attention_kernel=case.attention,
-        precision=resolved.precision,
-        imbalance=case.imbalance,
-        absorb=case.runtime.absorbs_prompts,
-    )
-
-
 def timed_pass(resolved: Resolved, batch: Number, q_len: Number, kv_len: Number, *, decode: bool):
     """The kernels of one pass, a decode step or a prefill, each with its seconds by cause and the ends of its
     interval over its time: [(op, causes, bounds), ...]. By method cycle the last one is the host.
     """
     case, chip = resolved.case, resolved.chip
-    ops = pass_ops(resolved, batch, q_len, kv_len)
+    ops = resolved.ops(batch, q_len, kv_len)
     if case.method == "roofline":
         return [(op, roofline_causes(op, chip), (0, 0)) for op in ops]
     how = {"batch": batch, "tokens": batch * q_len, "decode": decode, "pinned": case.l2_persistent}
@@ -526,6 +558,8 @@ def prefill_phase(resolved: Resolved) -> Phase:
     takes the prompts too.
     """
     case = resolved.case
+    if parts := by_kernels(resolved):
+        return joined_phase([(mask, prefill_phase(part)) for mask, part in parts])
     passes = prefill_passes(case.batch, case.input_tokens, case.prefix_tokens, case.chunked_prefill)
     chunked = case.chunked_prefill is not None  # then an array is that of a prompt's chunks, not of cases
 
@@ -548,6 +582,23 @@ def prefill_phase(resolved: Resolved) -> Phase:
     if case.method == "cycle" and case.runtime.request_s:
         own = (*own[:-1], with_request(own[-1], case.runtime.request_s))
     return Phase(steps=sum(map(count, passes)), kernels=own + drafted)
+
+
+def joined_phase(parts: list[tuple[np.ndarray, Phase]]) -> Phase:
+    """The phase of an array of cases, from those of its parts and their masks."""
+    by_name: dict[str, list[tuple[np.ndarray, Kernel]]] = {}
+    for mask, phase in parts:
+        for kernel in phase.kernels:
+            by_name.setdefault(kernel.name, []).append((mask, kernel))
+    kernels = []
+    for pieces in by_name.values():
+        masks = [mask for mask, _ in pieces]
+
+        def joined(values: list[Number], masks: list[np.ndarray] = masks) -> np.ndarray:
+            return scattered(list(zip(masks, values, strict=True)), masks[0].shape)
+
+        kernels.append(join_kernels([kernel for _, kernel in pieces], joined))
+    return Phase(steps=parts[0][1].steps, kernels=tuple(kernels))
 
 
 def with_request(kernel: Kernel, request_s: float) -> Kernel:
@@ -656,101 +707,6 @@ def speculative_phase(resolved: Resolved) -> Phase:
     if resolved.draft:
         kernels += drafts(phase(resolved.draft, 1, guesses), guesses)
     return Phase(steps=int(contexts.size), kernels=kernels)
-
-
-def memory(resolved: Resolved) -> Memory:
-    """Weights; a KV cache with room for input + output tokens of each sequence; activations: the residual stream plus
-    the largest inputs and outputs of any one prefill kernel. The last two grow linearly with batch, so the largest
-    batch that fits is a division. A draft model's weights and KV cache count too; samples share their prompt's cache.
-    """
-    case, chip = resolved.case, resolved.chip
-    weights_bytes = sum(each.model.weight_bytes(case.dtype, each.precision) for each in models_of(resolved))
-    kv_per_sequence, activation_bytes = prompt_bytes(resolved, case.input_tokens)
-    per_sequence, shared_bytes = kv_per_sequence, 0
-    if case.chunked_prefill is None:
-        per_sequence, activation_bytes = per_sequence + activation_bytes, activation_bytes * case.batch
-    else:
-        shared_bytes = activation_bytes
-    room = max(0, chip.dram_bytes - weights_bytes - shared_bytes)
-    usable = max(0, int(case.memory_fraction * chip.dram_bytes) - weights_bytes - shared_bytes)
-    return Memory(
-        weights_bytes=weights_bytes,
-        kv_cache_bytes=kv_per_sequence * case.batch,
-        activation_bytes=activation_bytes,
-        capacity_bytes=chip.dram_bytes,
-        max_batch=room // per_sequence,
-        concurrent=usable // per_sequence,
-    )
-
-
-def models_of(resolved: Resolved) -> list[Resolved]:
-    """The model and its draft, if it has one."""
-    return [resolved, resolved.draft] if resolved.draft else [resolved]
-
-
-def prompt_bytes(resolved: Resolved, prompt: Number) -> tuple[Number, Number]:
-    """(KV cache of one sequence, activations) at prompts of `prompt` tokens. Activations are of one sequence; with
-    chunked prefill of a pass, which holds a chunk however many sequences there are: a full one, as engines reserve it,
-    even where these sequences don't fill one.
-    """
-    case = resolved.case
-    tokens = prompt + case.samples * case.output_tokens
-    kv_bytes = sum(each.model.kv_cache_bytes(case.dtype, tokens, each.precision) for each in models_of(resolved))
-    batch, new, chunk = 1, prompt - case.prefix_tokens, case.chunked_prefill
-    if chunk is not None:
-        batch, new = larger(1, chunk // new), smaller(chunk, new)
-    return kv_bytes, pass_activation_bytes(resolved, batch, new, prompt)
-
-
-def pass_activation_bytes(resolved: Resolved, batch: Number, q_len: Number, kv_len: Number) -> Number:
-    """The residual stream of one pass, and the largest inputs and outputs of any of its kernels, in whole bytes."""
-    ops = pass_ops(resolved, batch, q_len, kv_len)
-    widest = ops[0].activation_bytes
-    for op in ops[1:]:
-        widest = np.maximum(widest, op.activation_bytes)
-    stream_bytes = resolved.model.hidden * ELEM_BYTES[resolved.case.dtype] * batch * q_len
-    return stream_bytes + (int(widest) if np.ndim(widest) == 0 else np.floor(widest))
-
-
-def max_context(resolved: Resolved, weights_bytes: Number) -> int:
-    """Longest input + output that fits at the case's batch beside `weights_bytes`, by a longer prompt: 0 if none does.
-    By halving, where one array holds the next few halvings' prompts. Raises InputError for arrays.
-    """
-    case = resolved.case
-    if swept(case):
-        raise InputError("the longest context is that of a single case, not of arrays")
-    batches = case.batch if case.chunked_prefill is None else 1
-
-    def fit(prompt: Number):
-        kv_bytes, activation_bytes = prompt_bytes(resolved, prompt)
-        used_bytes = weights_bytes + np.round(kv_bytes) * case.batch + activation_bytes * batches
-        return used_bytes <= resolved.chip.dram_bytes
-
-    def few(prompt: int) -> bool:
-        """Does a pass have so few new tokens that it runs other kernels? An array's are all of the other kind."""
-        return min(prompt - case.prefix_tokens, case.chunked_prefill or MAX_SIZE) <= FEW
-
-    fits: dict[int, bool] = {}
-    none = low = case.prefix_tokens
-    high = MAX_SIZE
-    while low < high:
-        middle = (low + high + 1) // 2
-        if middle not in fits:
-            if few(middle):
-                fits[middle] = fit(middle)
-            else:
-                prompts = [prompt for prompt in halvings(low, high, 6) if not few(prompt)]
-                fits |= zip(prompts, fit(np.array(prompts, dtype=float)), strict=True)
-        low, high = (middle, high) if fits[middle] else (low, middle - 1)
-    return low + case.output_tokens if low > none else 0
-
-
-def halvings(low: int, high: int, times: int) -> list[int]:
-    """The middles that so many halvings of low to high may come to."""
-    if not times or low >= high:
-        return []
-    middle = (low + high + 1) // 2
-    return [middle, *halvings(low, middle - 1, times - 1), *halvings(middle, high, times - 1)]
 
 
 # The command line ----------------------------------------------------------------------------------------

@@ -38,9 +38,9 @@ def text(est, overrides: dict[str, str], *, bound=None, flash=None, explain: boo
     versus = [*_versus(est, flash), ""] if flash else []
     if explain:
         versus += [*_causes(est), ""]
-    return "\n".join(
-        [*_card(est, overrides), "", *_metrics(est, bound), "", *versus, *_phases(est), *_memory(est), *_notes(est)]
-    )
+    priced = [*_metrics(est, bound), "", *versus, *_phases(est)] if est.waves else []
+    fits = [*_queue(est), ""] if not est.memory.fits else []
+    return "\n".join([*_card(est, overrides), "", *fits, *priced, *_memory(est), *_notes(est)])
 
 
 def _versus(naive, flash) -> list[str]:
@@ -127,11 +127,10 @@ def _metrics(est, bound) -> list[str]:
         ("latency", seconds(est.latency_s), beside("latency_s"), f"TTFT + {est.tokens:,} x TPOT"),
         ("throughput", throughput, "", est.method.throughput.format(per_sequence=per_sequence)),
     ]
+    if est.waves > 1:
+        rows[3] = ("throughput", throughput, "", f"all {est.waves:,} waves; {per_sequence}")
     headline = "Flash Attention" if est.case.attention == "flash" else "Naive Attention"
-    lines = [f"---{headline}---", tabulate(rows, tablefmt="plain", disable_numparse=True)]
-    if not est.memory.fits:
-        lines.append(f"DOES NOT FIT: {_memory_sum(est.memory)}; largest batch that fits: {est.memory.max_batch}")
-    return lines
+    return [f"---{headline}---", tabulate(rows, tablefmt="plain", disable_numparse=True)]
 
 
 def _causes(est) -> list[str]:
@@ -204,13 +203,16 @@ def _memory_sum(memory) -> str:
 
 
 def _memory(est) -> list[str]:
-    memory = est.memory
+    memory, case = est.memory, est.case
+    own = f" + engine {memory.engine_bytes / GIB:.2f} GiB" if memory.engine_bytes else ""
+    length = case.input_tokens + case.samples * case.output_tokens
     return [
         f"memory: weights {memory.weights_bytes / GIB:.2f} GiB"
         f" + KV cache {memory.kv_cache_bytes / GIB:.2f} GiB"
-        f" + activations {memory.activation_bytes / GIB:.2f} GiB = {_memory_sum(memory)}",
-        f"largest batch that fits: {memory.max_batch:,}; longest context at this batch: {_context(est)}",
-        *_queue(est),
+        f" + activations {memory.activation_bytes / GIB:.2f} GiB{own} = {_memory_sum(memory)}",
+        f"KV cache: {memory.kv_tokens:,} tokens ({memory.kv_room_bytes / GIB:.2f} GiB); "
+        f"{memory.sequences:,.2f} sequences of {length:,} tokens",
+        f"largest batch that runs at once: {memory.max_batch:,}; longest context at this batch: {_context(est)}",
     ]
 
 
@@ -219,19 +221,19 @@ def _context(est) -> str:
 
 
 def _queue(est) -> list[str]:
-    """What happens to a batch whose KV cache does not fit what the engine may use."""
+    """What happens to a batch that does not fit in what the engine may use."""
     memory, case = est.memory, est.case
-    if memory.concurrent >= case.batch:
-        return []
-    share = f"{case.memory_fraction:.0%} of the device memory"
-    if not memory.concurrent:
-        return [f"QUEUE: not one sequence runs in {share}"]
-    waves = -(-case.batch // memory.concurrent)
-    return [
-        f"QUEUE: the engine may use {share}, where {memory.concurrent:,} of {case.batch:,} sequences run at once: "
-        f"{waves:,} waves, about {seconds(est.batch_latency_s)} until the last is done, which is "
-        f"{case.batch * case.samples * case.output_tokens / est.batch_latency_s:,.1f} token/s"
-    ]
+    needed = f"DOES NOT FIT: {_memory_sum(memory)}, of which the engine may use {case.memory_fraction:.0%}"
+    if not memory.max_batch:
+        return [f"{needed}: not one sequence runs, and nothing is estimated"]
+    lines = [f"{needed}; {memory.max_batch:,} of {case.batch:,} sequences run at once"]
+    if est.waves > 1:
+        lines.append(
+            f"QUEUE: {est.waves:,} waves, one after another; below, one of {est.running:,} sequences. With the queue, "
+            f"TTFT is {seconds(est.ttft_mean_s)} on average and {seconds(est.ttft_last_s)} in the last wave, and the "
+            f"last sequence is done after {seconds(est.batch_latency_s)}"
+        )
+    return lines
 
 
 def assumptions(case) -> list[str]:
@@ -260,7 +262,7 @@ def _notes(est) -> list[str]:
     notes = [f"assumed: {line}" for line in assumptions(est.case)]
     experts = est.model.experts
     if experts:
-        batch = est.case.batch * est.case.samples
+        batch = est.running * est.case.samples
         used = distinct_experts(batch, experts, est.model.experts_per_token, est.case.imbalance)
         choice = (
             f"the r-th busiest with r ** -{est.case.imbalance:g}" if est.case.imbalance else "all alike (--imbalance)"
@@ -318,9 +320,9 @@ def as_json(est, overrides: dict[str, str], bound) -> str:
         return {cause: number(value) for cause, value in causes.items()}
 
     metrics = ("ttft_s", "tpot_s", "latency_s", "batch_latency_s", "throughput_tokens_per_s")
-    metrics += ("throughput_per_sequence_tokens_per_s",)
-    memory_fields = ("weights_bytes", "kv_cache_bytes", "activation_bytes", "total_bytes")
-    memory_fields += ("capacity_bytes", "fits", "max_batch", "concurrent")
+    metrics += ("throughput_per_sequence_tokens_per_s", "ttft_mean_s", "ttft_last_s", "waves", "running")
+    memory_fields = ("weights_bytes", "kv_cache_bytes", "activation_bytes", "engine_bytes", "total_bytes")
+    memory_fields += ("capacity_bytes", "fits", "max_batch", "concurrent", "kv_room_bytes", "kv_tokens", "sequences")
     sizes = ("batch", "input_tokens", "output_tokens", "prefix_tokens", "chunked_prefill", "speculative")
     sizes += ("acceptance", "samples", "memory_fraction", "imbalance", "dtype", "weights", "activations", "kv_cache")
     sizes += ("attention", "method", "peak_tflops", "l2_persistent")
@@ -341,7 +343,7 @@ def as_json(est, overrides: dict[str, str], bound) -> str:
             "bound": {name: number(getattr(bound, name)) for name in ("ttft_s", "tpot_s", "latency_s")},
             "memory": {name: number(getattr(est.memory, name)) for name in memory_fields}
             | {"max_context": est.max_context},
-            "phases": {"prefill": phase(est.prefill), "decode": phase(est.decode)},
+            "phases": {"prefill": phase(est.prefill), "decode": phase(est.decode)} if est.waves else None,
         },
         allow_nan=False,
     )

@@ -48,18 +48,36 @@ def test_memory_of_the_home_workload():
     memory = estimate(Case()).memory
     assert memory.weights_bytes == 2 * 8_030_261_248
     assert memory.kv_cache_bytes == 8 * 4096 * 131072  # sequences, tokens in + out, bytes per token
-    # the residual stream, 4096 wide, and gate+up in 28672 and out 14336, all of 16,384 tokens, 2 bytes
-    assert memory.activation_bytes == 16384 * (4096 + 28672 + 14336) * 2
-    per_sequence = 4096 * 131072 + 2048 * (4096 + 28672 + 14336) * 2
-    assert memory.max_batch == (80 * GIB - memory.weights_bytes) // per_sequence
+    # vLLM on an A100 lets 2,048 tokens of 256 sequences into a pass: at its peak, their sampler holds 38 bytes a logit
+    # and two hidden states, 4096 wide, 2 bytes
+    assert memory.activation_bytes == 38 * 256 * 128256 + 2 * 2048 * 4096 * 2
+    # its forward pass held less: three residual streams, gate+up in 28672 and out 14336
+    assert memory.activation_bytes > 2048 * (3 * 4096 + 28672 + 14336) * 2
+    assert memory.engine_bytes == (133 + 236) * 2**20  # what is not tensors, and the CUDA graphs
+    usable_bytes = 0.9 * (80 * GIB - 0.5 * GIB)  # CUDA shows half a GiB less than there is
+    room_bytes = int(usable_bytes - memory.weights_bytes - memory.activation_bytes - memory.engine_bytes)
+    assert memory.kv_room_bytes == room_bytes
+    assert memory.kv_tokens == room_bytes // (16 * 131072) * 16  # in blocks of 16
+    assert memory.max_batch == memory.concurrent == room_bytes // (4096 * 131072) == 110
+    assert memory.sequences == memory.kv_tokens / 4096
     assert estimate(Case(batch=memory.max_batch)).memory.fits
     assert not estimate(Case(batch=memory.max_batch + 1)).memory.fits
 
 
-def test_a_case_that_does_not_fit_is_estimated_with_a_warning():
+def test_memory_without_an_engine_holds_all_prompts():
+    memory = estimate(Case(runtime="pytorch")).memory
+    per_prompt = 2048 * (3 * 4096 + 28672 + 14336) * 2
+    assert memory.activation_bytes == 8 * per_prompt and memory.engine_bytes == 0
+    room_bytes = int(0.9 * 79.5 * GIB - memory.weights_bytes)
+    assert memory.max_batch == room_bytes // (4096 * 131072 + per_prompt)
+
+
+def test_a_batch_that_does_not_fit_is_estimated_in_waves_with_a_warning_above():
     text = run(["--batch", "500"])
-    assert "DOES NOT FIT" in text.split("prefill,")[0]  # as prominent as the metrics, before the tables
-    assert "TPOT" in text
+    above, metrics = text.split("---Flash Attention---")
+    assert "DOES NOT FIT" in above and "QUEUE: 5 waves" in above and "TPOT" in metrics  # 110 run at once
+    full = estimate(Case(batch=110))
+    assert f"{full.tpot_s * 1e3:.4g} ms" in metrics and "all 5 waves" in metrics
 
 
 def test_weights_alone_too_large():
@@ -67,6 +85,24 @@ def test_weights_alone_too_large():
     memory = estimate(Case(hardware=small)).memory
     assert memory.max_batch == 0
     assert not memory.fits
+
+
+def test_what_cannot_run_has_no_metrics():
+    small = replace(A100_80GB_PCIE, dram_bytes=8 * GIB)
+    est = estimate(Case(hardware=small))
+    metrics = ("ttft_s", "tpot_s", "latency_s", "batch_latency_s", "ttft_mean_s", "ttft_last_s")
+    metrics += ("throughput_tokens_per_s", "throughput_per_sequence_tokens_per_s")
+    assert all(np.isnan(getattr(est, name)) for name in metrics) and est.waves == 0
+    assert all(np.isnan(end) for ends in est.intervals.values() for end in ends)
+    text = run(["--set", f"hardware.dram_bytes={8 * GIB}"])
+    assert "not one sequence runs" in text and "TPOT" not in text and "prefill," not in text
+    result = json.loads(run(["--json", "--set", f"hardware.dram_bytes={8 * GIB}"]))
+    assert all(result[name] is None for name in metrics) and result["phases"] is None
+    assert result["memory"]["fits"] is False and result["waves"] == 0
+    with_some = estimate(
+        Case(hardware=replace(A100_80GB_PCIE, dram_bytes=20 * GIB), input_tokens=np.array([99, 40000]))
+    )
+    assert np.isnan(with_some.tpot_s).tolist() == [False, True]
 
 
 def test_a_sweep_equals_a_loop():
@@ -78,6 +114,35 @@ def test_a_sweep_equals_a_loop():
             for metric in ("ttft_s", "tpot_s", "latency_s", "throughput_tokens_per_s"):
                 assert getattr(swept, metric)[i, j] == pytest.approx(getattr(one, metric), rel=1e-12)
             assert swept.memory.total_bytes[i, j] == one.memory.total_bytes
+
+
+METRICS = ("ttft_s", "tpot_s", "latency_s", "batch_latency_s", "ttft_mean_s", "ttft_last_s", "waves", "running")
+METRICS += ("throughput_tokens_per_s", "throughput_per_sequence_tokens_per_s")
+MEMORY = ("weights_bytes", "kv_cache_bytes", "activation_bytes", "kv_tokens", "sequences", "max_batch", "fits")
+
+
+@pytest.mark.parametrize("method", ["cycle", "roofline"])
+@pytest.mark.parametrize("model", ["llama3-8b", "deepseek-v3", "gpt-oss-20b"])
+@pytest.mark.parametrize("change", [{}, {"prefix_tokens": 40, "kv_cache": "fp8"}, {"attention": "naive", "samples": 2}])
+def test_a_sweep_over_all_kinds_of_sizes_equals_a_loop(method, model, change):
+    """Prompts of few new tokens, which run decode's kernels, batches that queue, and sizes that can't run."""
+    case = Case(method=method, model=model, hardware="h200-sxm", **change)
+    if model == "deepseek-v3":
+        case = replace(case, hardware=replace(CHIPS["h200-sxm"], dram_bytes=900 * GIB))
+    batches, prompts = np.array([[1], [3000]]), case.prefix_tokens + np.array([1, 2, 16, 17, 5000, 16_000_000])
+    swept = estimate(replace(case, batch=batches, input_tokens=prompts, output_tokens=3))
+    assert 0 in swept.waves and swept.waves.max() > 1
+    for index in np.ndindex(2, 6):
+        sizes = {"batch": int(batches[index[0], 0]), "input_tokens": int(prompts[index[1]])}
+        one = estimate(replace(case, **sizes, output_tokens=3))
+        for name in METRICS:
+            value = np.broadcast_to(getattr(swept, name), (2, 6))[index]
+            assert value == pytest.approx(getattr(one, name), rel=1e-12, nan_ok=True), (sizes, name)
+        for name in MEMORY:
+            assert np.broadcast_to(getattr(swept.memory, name), (2, 6))[index] == getattr(one.memory, name), name
+        for name, ends in swept.intervals.items():
+            for end, single in zip(ends, one.intervals[name], strict=True):
+                assert end[index] == pytest.approx(single, rel=1e-12, nan_ok=True)
 
 
 def test_a_sweep_over_output_tokens_equals_a_loop():

@@ -28,13 +28,14 @@ MAY_IMPORT = {
     "precision": {"inputs", "ops"},
     "layers": {"ops", "precision"},
     "model": {"inputs", "layers", "ops", "precision"},
+    "memory": {"inputs", "model", "ops"},
     "roofline": set(),
     "traced": {"inputs", "ops"},
     "configs": {"inputs", "model", "precision", "traced"},
     "variants": {"inputs", "ops"},
     "report": {"cycles", "experts", "hardware", "intervals", "variants"},
     "seed": {"hardware", "inputs", "model", "ops", "roofline"},
-    "estimator": {"cycles", "hardware", "inputs", "intervals", "kernels", "model", "ops", "precision"}
+    "estimator": {"cycles", "hardware", "inputs", "intervals", "kernels", "memory", "model", "ops", "precision"}
     | {"report", "roofline", "engines", "seed", "variants"}
     | {"configs", "traced"},
     "visualize": {"cycles", "estimator", "inputs", "report", "roofline"},

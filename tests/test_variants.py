@@ -6,9 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from estimator import Case, estimate, max_context, memory, resolve, run
+from estimator import Case, estimate, resolve, run
 from hardware import A100_80GB_PCIE
 from inputs import MAX_SIZE, InputError
+from memory import max_context, memory
 from variants import Pass, expected_tokens, prefill_passes, speculative_contexts
 
 CASE = Case(method="roofline")
@@ -79,13 +80,21 @@ def test_samples_share_the_prompt():
 def test_a_batch_beyond_the_engine_s_memory_runs_in_waves():
     fits = estimate(CASE)
     assert fits.batch_latency_s == fits.latency_s
-    large = estimate(replace(CASE, batch=200))
-    at_once = large.memory.concurrent
-    per_sequence = 4096 * 131072 + 2048 * (4096 + 28672 + 14336) * 2
-    assert at_once == (int(0.9 * A100_80GB_PCIE.dram_bytes) - large.memory.weights_bytes) // per_sequence
-    whole, rest = divmod(200, at_once)
-    waves = [estimate(replace(CASE, batch=size)).latency_s for size in (at_once, rest)]
-    assert large.batch_latency_s == pytest.approx(whole * waves[0] + waves[1])
+    assert (fits.waves, fits.running, fits.ttft_mean_s, fits.ttft_last_s) == (1, 8, fits.ttft_s, fits.ttft_s)
+    large = estimate(replace(CASE, batch=250))
+    assert large.memory.concurrent == large.running == 110 and large.waves == 3  # 110, 110, 30
+    full, last = (estimate(replace(CASE, batch=size)) for size in (110, 30))
+    for metric in ("ttft_s", "tpot_s", "latency_s", "throughput_per_sequence_tokens_per_s"):
+        assert getattr(large, metric) == getattr(full, metric)  # of a full wave, from its start
+    assert large.decode == full.decode
+    assert large.batch_latency_s == pytest.approx(2 * full.latency_s + last.latency_s)
+    assert large.throughput_tokens_per_s == pytest.approx(250 * 2048 / large.batch_latency_s)
+    assert large.ttft_last_s == pytest.approx(2 * full.latency_s + last.ttft_s)
+    waits = 110 * full.ttft_s + 110 * (full.latency_s + full.ttft_s) + 30 * (2 * full.latency_s + last.ttft_s)
+    assert large.ttft_mean_s == pytest.approx(waits / 250)
+    twice = estimate(replace(CASE, batch=220))  # no wave of what is left
+    assert twice.waves == 2 and twice.batch_latency_s == pytest.approx(2 * full.latency_s)
+    assert twice.ttft_last_s == pytest.approx(full.latency_s + full.ttft_s)
     assert "QUEUE" in run(["--batch", "200"]) and "QUEUE" not in run([])
     assert "not one sequence" in run(["--set", "hardware.dram_bytes=1e10"])
 
@@ -93,6 +102,8 @@ def test_a_batch_beyond_the_engine_s_memory_runs_in_waves():
 def test_longest_context():
     est = estimate(CASE)
     longest = est.max_context
+    # the tokens of the cache among 8 sequences, in blocks of 16
+    assert longest == est.memory.kv_tokens // 8 // 16 * 16
     assert estimate(replace(CASE, input_tokens=longest - 2048)).memory.fits
     assert not estimate(replace(CASE, input_tokens=longest - 2047)).memory.fits
     assert json.loads(run(["--json"]))["memory"]["max_context"] == longest
@@ -150,7 +161,9 @@ def test_a_draft_model_takes_the_prompts_and_each_guess():
 
 def test_chunks_that_run_other_kernels_than_the_first():
     # latent attention: the first 16 tokens expand their latents, later chunks absorb; their kernels are summed by name
-    est = estimate(Case(model="kimi-k2", input_tokens=80, output_tokens=2, chunked_prefill=16, runtime="ideal"))
+    many = replace(A100_80GB_PCIE, dram_bytes=2**42)
+    sizes = {"input_tokens": 80, "output_tokens": 2, "chunked_prefill": 16}
+    est = estimate(Case(model="kimi-k2", hardware=many, runtime="ideal", **sizes))
     names = [kernel.name for kernel in est.prefill.kernels]
     assert len(set(names)) == len(names) and {"kv_b_proj", "q_absorb"} <= set(names)
     assert sum(est.prefill.causes().values()) == pytest.approx(est.ttft_s)
@@ -179,11 +192,12 @@ def test_a_model_that_drafts_for_itself_keeps_its_formats():
 @pytest.mark.parametrize("spare", [1e6, 1e8, 1e10])
 def test_the_longest_context_is_that_of_halving_step_by_step(model, change, spare):
     case = Case(model=model, batch=8, input_tokens=1000, output_tokens=10, **change)
-    weights_bytes = estimate(case).memory.weights_bytes
-    case = replace(case, hardware=replace(A100_80GB_PCIE, dram_bytes=int(weights_bytes + spare)))
+    held = memory(resolve(case))  # and what the engine takes beside the cache, in 90 % of all but half a GiB
+    rest_bytes = held.weights_bytes + held.activation_bytes + held.engine_bytes
+    case = replace(case, hardware=replace(A100_80GB_PCIE, dram_bytes=int((rest_bytes + spare) / 0.9 + 2**29)))
     low, high = case.prefix_tokens, MAX_SIZE
     resolved = resolve(case)
     while low < high:
         middle = (low + high + 1) // 2
         low, high = (middle, high) if memory(resolved.at(input_tokens=middle)).fits else (low, middle - 1)
-    assert max_context(resolved, weights_bytes) == (low + 10 if low > case.prefix_tokens else 0)
+    assert max_context(resolved) == (low + 10 if low > case.prefix_tokens else 0)
