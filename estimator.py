@@ -145,7 +145,11 @@ class Kernel:
 
     @property
     def bound(self) -> str:
-        """The group of causes with the largest share of a single case: "compute", "memory" or "latency"."""
+        """The group of causes with the largest share of a single case: "compute", "memory" or "latency"; the last for a
+        host that costs nothing.
+        """
+        if not self.time_s:
+            return "latency"
         return max(BOUNDS, key=lambda bound: sum(self.causes.get(cause, 0.0) for cause in BOUNDS[bound]))
 
 

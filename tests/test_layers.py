@@ -46,11 +46,13 @@ MAY_IMPORT = {
     "validation/pointwise": {"cycles", "hardware", "kernels", "ops", "validation/rows", "validation/sets"},
     "validation/measured": {"engines", "estimator", "hardware", "inputs", "intervals", "kernels", "ops"}
     | {"precision", "validation/pointwise"},
-    "validation/tables": {"inputs", "intervals", "kernels", "roofline", "validation/measured", "validation/package"}
-    | {"validation/pointwise", "validation/rows", "validation/sets"},
+    "validation/tables": {"engines", "inputs", "intervals", "kernels", "roofline", "validation/measured"}
+    | {"validation/package", "validation/pointwise", "validation/rows", "validation/served", "validation/sets"},
     "validation/fits": {"cycles", "hardware", "kernels", "engines", "validation/measured", "validation/package"}
+    | {"validation/pointwise", "validation/rows", "validation/served", "validation/sets", "validation/widths"},
+    "validation/served": {"engines", "estimator", "hardware", "inputs", "intervals", "ops", "validation/sets"},
+    "validation/widths": {"engines", "intervals", "kernels", "validation/measured", "validation/package"}
     | {"validation/pointwise", "validation/rows", "validation/served", "validation/sets"},
-    "validation/served": {"engines", "estimator", "inputs", "ops", "validation/sets"},
     "validation/pictures": {
         "engines",
         "validation/package",

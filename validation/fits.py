@@ -324,9 +324,12 @@ def fit_engines():
 def fit_served():
     """(what, committed, found) of the hosts of engines that served requests, on rows of served.csv."""
     with open(CSV_FOLDER / "served.csv", newline="") as file:
-        rows = [row for row in csv.DictReader(file) if served_fit_row(row)]
+        rows = list(csv.DictReader(file))
     for name, metric, names in SERVED_FITS:
-        committed, own = find_engine(name), [row for row in rows if row["runtime"] == name and row[metric]]
+        committed, own = (
+            find_engine(name),
+            [row for row in rows if row["runtime"] == name and served_fit_row(row, metric)],
+        )
 
         def residuals(constants, committed=committed, own=own, metric=metric):
             engine = with_constants(committed, constants)

@@ -15,9 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
-from engines import ATTENTION, cycle_pass
+from engines import ATTENTION, cycle_pass, find_engine
 from estimator import Case, Resolved, estimate, resolve
+from hardware import CHIPS
 from inputs import InputError, check_quantity, check_size
+from intervals import run_spread
 from ops import Op
 from validation.sets import CSV_FOLDER
 
@@ -118,7 +120,7 @@ def served_row(row: dict) -> dict:
         hardware=row["hardware"],
         model=row["model"],
         dtype=row["dtype"] or "bf16",
-        runtime=row["runtime"],
+        runtime=find_engine(row["runtime"]) if isinstance(row["runtime"], str) else row["runtime"],
         batch=1,
         input_tokens=check_size("input_tokens", float(row["input_tokens"])),
         output_tokens=check_size("output_tokens", float(row["output_tokens"]), low=2),
@@ -128,7 +130,9 @@ def served_row(row: dict) -> dict:
         found = served(case, rate_per_s=check_quantity("rate_per_s", float(row["rate_per_s"]), low=1e-6, high=1e6))
     else:
         found = served(case, concurrency=check_size("concurrency", float(row["concurrency"])))
-    return {"ttft_estimated": found.ttft_s, "tpot_estimated": found.tpot_s, "decoding": found.decoding}
+    low, high = run_spread(case.runtime, CHIPS[case.hardware], "decode")
+    ends = {"low": low * found.tpot_s, "high": high * found.tpot_s}
+    return {"ttft_estimated": found.ttft_s, "tpot_estimated": found.tpot_s, "decoding": found.decoding, **ends}
 
 
 def silicon_rows(folder: Path) -> list[dict]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from tabulate import tabulate
 
+from engines import find_engine
 from inputs import InputError
 from intervals import spread
 from kernels.architectures import architecture_of
@@ -15,7 +16,8 @@ from validation.measured import read_measured
 from validation.package import kernel_sets
 from validation.pointwise import pointwise_rows, pointwise_s
 from validation.rows import Rows, sampled
-from validation.sets import CSV_FOLDER, fit_row
+from validation.served import served_rows
+from validation.sets import CSV_FOLDER, fit_row, served_fit_row
 
 HEADERS = ("data", "kind", "rows", "left\nout", "median", "mean", "p90", "bias", "in 90 %")
 HEADERS += ("roofline\nmedian", "\nmean", "\np90", "2 efficiencies\nmedian", "\nmean", "\np90")
@@ -119,6 +121,28 @@ def end_to_end_groups(rows: list[dict]) -> dict[tuple[str, str], list[dict]]:
     return dict(sorted(groups.items()))
 
 
+def served_table(folder: Path | None) -> list[list]:
+    """TPOT of served requests, and TTFT where it was said, by engine and GPU."""
+    groups: dict[tuple[str, str], list[dict]] = {}
+    for row in served_rows(folder):
+        for metric in ("tpot_s", "ttft_s"):
+            if row[metric]:
+                label = f"{row['hardware']} {find_engine(row['runtime']).name}"
+                label += " (fit)" if served_fit_row(row, metric) else ""
+                groups.setdefault((label, metric), []).append(row)
+    table = []
+    for (label, metric), rows in sorted(groups.items()):
+        measured = np.array([float(row[metric]) for row in rows])
+        estimated, low, high = (
+            np.array([row[name] for row in rows]) for name in (f"{metric[:4]}_estimated", "low", "high")
+        )
+        inside = coverage(measured, low, high) if metric == "tpot_s" else ""
+        models = ", ".join(sorted({row["model"].split("/")[-1] for row in rows}))
+        figures = [*errors(estimated, measured), bias(estimated, measured), inside]
+        table.append([label, f"served {metric} ({models})", len(rows), 0, *figures])
+    return table
+
+
 def summary(table: list[list], kind: str) -> list:
     """[kind, sets, rows, median errors from the best set to the worst, share of all rows inside the interval], of the
     sets in `table` that no fit saw.
@@ -141,9 +165,12 @@ def accuracy_report(folder: Path | None) -> list[str]:
     parts = [LEGEND]
     parts += [show(kernels, HEADERS), "", *reasons, ""] if kernels else []
     parts += [show(pointwise, HEADERS[:12]), "", show(passes, HEADERS[:12]), ""]
+    served = served_table(folder)
+    parts += [show(served, HEADERS[:9]), ""]
     kinds = dict.fromkeys(row[1] for row in kernels)
     pooled = [summary([row for row in kernels if row[1] == kind], kind) for kind in kinds]
     pooled += [summary(pointwise, "pointwise"), summary(passes, "end to end")]
+    pooled += [summary([row for row in served if "tpot" in row[1]], "served, TPOT")]
     headers = ("of all that no fit saw", "sets", "rows", "median error", "in 90 %")
     return [*parts, show(pooled, headers)]
 

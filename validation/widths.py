@@ -85,7 +85,7 @@ def run_ratios(folder: Path | None) -> dict[tuple[str, str, str], list[tuple[flo
             found[key].append((row["measured"] / row["estimated"], fit_row(row)))
     for row in served_rows(folder):
         key = find_engine(row["runtime"]).name, row["hardware"], "decode"
-        found[key].append((float(row["tpot_s"]) / row["tpot_estimated"], served_fit_row(row)))
+        found[key].append((float(row["tpot_s"]) / row["tpot_estimated"], served_fit_row(row, "tpot_s")))
     return found
 
 
