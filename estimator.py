@@ -91,10 +91,15 @@ class Resolved:
     case: Case  # its runtime and its draft are records
     model: Model
     chip: Chip
-    arch: Architecture  # the chip's, with the MMA rates that a pass sustains
+    arch: Architecture  # the chip's, as the engine runs whole passes on it
     precision: Precision | None  # of the layers, as run on the chip; None: `dtype` throughout
     precision_note: str  # where that is not what the case asks for
     draft: "Resolved | None"  # the same of its draft model
+
+    @cached_property
+    def sustained(self) -> Architecture:
+        """`arch` with the MMA rates that a pass holds on the chip."""
+        return sustained(self.arch, self.chip)
 
     def at(self, **sizes) -> "Resolved":
         """The same at other sizes of its case."""
@@ -259,11 +264,9 @@ def resolve(case: Case) -> Resolved:
     """The case with its sizes checked, and what its names stand for. Raises InputError."""
     for name in ("dtype", "attention", "method"):
         pick(name, getattr(case, name), CHOICES[name])
-    if not isinstance(case.runtime, Engine):
-        case = replace(case, runtime=find_engine(case.runtime))
     model, chip = named_model(case.model), named_chip(case)
-    arch = case.runtime.on(sustained(architecture_of(chip), chip))
     case = checked(case)
+    arch = case.runtime.on(architecture_of(chip))
     if case.imbalance and not model.experts:
         raise InputError(f"{model.name} has no experts whose loads could have an imbalance (a trace's are all alike)")
     METHODS[case.method].check(case, model)
@@ -274,9 +277,11 @@ def resolve(case: Case) -> Resolved:
         known = {"case": case, "model": model, "chip": chip, "arch": arch, "draft": draft}
         return Resolved(**known, precision=run_as, precision_note=note)
 
+    if not case.draft:
+        return settled(case, model, None)
     # the formats that the case names are about its model, not about its draft
     draft_case = replace(case, model=case.draft, draft=None, weights=None, activations=None, kv_cache=None)
-    return settled(case, model, settled(draft_case, case.draft, None) if case.draft else None)
+    return settled(case, model, settled(draft_case, case.draft, None))
 
 
 def named_chip(case: Case) -> Chip:
@@ -290,9 +295,13 @@ def named_chip(case: Case) -> Chip:
 
 
 def checked(case: Case) -> Case:
-    """The case with its sizes in range, and agreeing with one another; its draft as a record. Raises InputError."""
+    """The case with its sizes in range, and agreeing with one another; runtime and draft as records. Raises
+    InputError.
+    """
+    runtime = case.runtime
     case = replace(
         case,
+        runtime=runtime if isinstance(runtime, Engine) else find_engine(runtime),
         batch=check_sizes("batch", case.batch, high=MAX_BATCH),
         input_tokens=check_sizes("input-tokens", case.input_tokens),
         output_tokens=check_sizes("output-tokens", case.output_tokens, high=MAX_OUTPUT_TOKENS),
@@ -525,7 +534,7 @@ def timed_pass(resolved: Resolved, batch: Number, q_len: Number, kv_len: Number,
     if case.method == "roofline":
         return [(op, roofline_causes(op, chip), (0, 0)) for op in ops]
     how = {"batch": batch, "tokens": batch * q_len, "decode": decode, "pinned": case.l2_persistent}
-    timed = cycle_pass(ops, chip, resolved.arch, case.runtime, **how)
+    timed = cycle_pass(ops, chip, resolved.sustained, case.runtime, **how)
     return [(op, causes, bounds(op, chip, sum(causes.values()))) for op, causes in timed]
 
 

@@ -165,22 +165,8 @@ def _parts(
     step_clocks = 0 if specialised else fit.step_clocks + dequant_clocks
     alone = np.maximum(np.maximum(busy, mma / reach + dequant) + step_clocks, load_s * clock / (stages - 1))
 
-    # Waves. The first CTAs spread over the SMs one each; those of a partial last wave start where slots fall free,
-    # and the slots of one SM fall free together: so a partial wave lasts about as long as a full one.
-    full = np.floor(ctas / (chip.sm_count * per_sm))
-    rest = ctas - full * chip.sm_count * per_sm
-    last = np.where(full > 0, np.minimum(rest, per_sm), np.ceil(rest / chip.sm_count))
-    deepest = full * per_sm + last  # CTAs of the busiest SM
-    loop_full = steps * np.maximum(per_sm * busy, alone)
-    loop_last = steps * np.maximum(last * busy, alone) * (last > 0)
-    loop_s = (full * loop_full + loop_last) / clock
     store = c_width * real_rows * real_columns / fit.epilogue_bytes_per_clock  # clocks of one tile
-    if specialised:  # one start and one store show; the other stores only where they outlast the main loop
-        start_s = fit.wave_clocks / clock
-        behind = full * np.maximum(loop_full, per_sm * store) + np.maximum(loop_last, last * store)
-        store_s = behind / clock - loop_s + store / clock
-    else:
-        start_s, store_s = (full + (last > 0)) * fit.wave_clocks / clock, deepest * store / clock
+    start_s, loop_s, store_s, deepest = _waves(ctas, per_sm, steps, busy, alone, store, specialised, chip, fit)
 
     a_bytes, b_bytes, c_bytes = a_width * m * k * batch, b_width * k * n * batch, c_width * m * n * batch
     reduce_s = (split > 1) * (fit.split_k_s + split * m * n * batch * REDUCE_BYTES / chip.l2_bytes_per_s)
@@ -210,6 +196,29 @@ def _parts(
         "loop": loop_s,
         "store": store_s + reduce_s,
     }
+
+
+def _waves(ctas, per_sm, steps, busy, alone, store, specialised, chip, fit) -> tuple[np.ndarray, ...]:
+    """Seconds of the starts, main loops and stores of all waves that show, and the CTAs of the busiest SM. busy, alone:
+    clocks of a k-step of one CTA, among others and by itself; store: of storing one tile.
+
+    The first CTAs spread over the SMs one each; those of a partial last wave start where slots fall free, and the slots
+    of one SM fall free together: so a partial wave lasts about as long as a full one.
+    """
+    full = np.floor(ctas / (chip.sm_count * per_sm))
+    rest = ctas - full * chip.sm_count * per_sm
+    last = np.where(full > 0, np.minimum(rest, per_sm), np.ceil(rest / chip.sm_count))
+    deepest = full * per_sm + last
+    loop_full = steps * np.maximum(per_sm * busy, alone)
+    loop_last = steps * np.maximum(last * busy, alone) * (last > 0)
+    loop_s = (full * loop_full + loop_last) / chip.clock_hz
+    if not specialised:
+        starts = full + (last > 0)
+        return starts * fit.wave_clocks / chip.clock_hz, loop_s, deepest * store / chip.clock_hz, deepest
+    # one start and one store show; the other stores only where they outlast the main loop
+    behind = full * np.maximum(loop_full, per_sm * store) + np.maximum(loop_last, last * store)
+    store_s = behind / chip.clock_hz - loop_s + store / chip.clock_hz
+    return fit.wave_clocks / chip.clock_hz, loop_s, store_s, deepest
 
 
 def _by_cause(parts, ideal_s, launch_s) -> dict[str, np.ndarray]:

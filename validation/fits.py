@@ -94,7 +94,7 @@ ENGINE_START |= {"request_s": 10e-3, "launch_s": 80e-6, "pointwise_passes": 8.0,
 
 def fit_table(folder: Path | None) -> list[list]:
     """Every fitted constant: what is committed, and what the fit finds now."""
-    results = [*fit_pointwise(), *fit_engines(), *fit_served()]
+    results = [*fit_pointwise(), *fit_engines()]
     if folder:
         results += [
             *fit_kernels(folder),
@@ -305,8 +305,10 @@ def committed_constants(engine: Engine) -> dict[str, float]:
     return own
 
 
-def fit_engines():
-    """(what, committed, found) of the engines' records, on the rows of end_to_end.csv that fit_row names."""
+def engine_problems():
+    """(what, committed, names of its constants, residuals) of the engines' records, on the rows of end_to_end.csv that
+    fit_row names.
+    """
     with open(CSV_FOLDER / "end_to_end.csv", newline="") as file:
         rows = [row for row in csv.DictReader(file) if fit_row(row)]
     for name, names in ENGINE_NAMES.items():
@@ -317,24 +319,26 @@ def fit_engines():
             estimated = [end_to_end_row(row | {"runtime": engine})["estimated"] for row in own]
             return np.log(np.array(estimated) / [float(row["measured"]) for row in own])
 
-        found = fit_constants(residuals, {field: ENGINE_START[field] for field in names}, 0)
-        yield f"engine {name}", committed_constants(committed), found
+        yield f"engine {name}", committed_constants(committed), names, residuals
 
 
-def fit_served():
-    """(what, committed, found) of the hosts of engines that served requests, on rows of served.csv."""
+def served_problems():
+    """The same of the hosts of engines that served requests, on rows of served.csv."""
     with open(CSV_FOLDER / "served.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     for name, metric, names in SERVED_FITS:
-        committed, own = (
-            find_engine(name),
-            [row for row in rows if row["runtime"] == name and served_fit_row(row, metric)],
-        )
+        committed = find_engine(name)
+        own = [row for row in rows if row["runtime"] == name and served_fit_row(row, metric)]
 
         def residuals(constants, committed=committed, own=own, metric=metric):
             engine = with_constants(committed, constants)
             estimated = [served_row(row | {"runtime": engine})[f"{metric[:4]}_estimated"] for row in own]
             return np.log(np.array(estimated) / [float(row[metric]) for row in own])
 
-        found = fit_constants(residuals, {field: ENGINE_START[field] for field in names}, 0)
-        yield f"engine {name}, served", committed_constants(committed), found
+        yield f"engine {name}, served", committed_constants(committed), names, residuals
+
+
+def fit_engines():
+    """(what, committed, found) of the engines' records."""
+    for what, committed, names, residuals in (*engine_problems(), *served_problems()):
+        yield what, committed, fit_constants(residuals, {name: ENGINE_START[name] for name in names}, 0)
