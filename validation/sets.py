@@ -179,8 +179,8 @@ POINTWISE_FIT = {"hardware": "a100-80gb-sxm", "intermediate": "14336"}
 
 
 def served_fit_row(row: dict, metric: str) -> bool:
-    """Was its engine's record fitted on this metric, tpot_s or ttft_s, of this row of served.csv? vLLM 0.24's host shows
-    in TTFT alone, 0.11's in TPOT; of three saturated runs on one.
+    """Was its engine's record fitted on this metric, tpot_s or ttft_s, of this row of served.csv? vLLM 0.24's host
+    shows in TTFT alone, 0.11's in TPOT; of three saturated runs on one.
     """
     fits = {"vllm": "ttft_s", "vllm-0.11": "tpot_s"}
     return fits.get(row["runtime"]) == metric and not row["source"].endswith(("s5", "s6"))
