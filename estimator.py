@@ -21,7 +21,7 @@ from inputs import MAX_SIZE, InputError, check_quantity, check_size, check_sizes
 from intervals import phase_interval, spread
 from model import ELEM_BYTES, LLAMA3_8B, Model, forward
 from ops import Number, Op
-from precision import ACTIVATION_FORMATS, KV_FORMATS, WEIGHT_FORMATS, Precision, in_dtype, on_chip, precision
+from precision import ACTIVATION_FORMATS, KV_FORMATS, WEIGHT_FORMATS, Precision, Unread, in_dtype, on_chip, precision
 from roofline import roofline_causes, roofline_s
 from runtimes import RUNTIMES, Runtime
 from variants import Pass, prefill_passes, speculative_contexts
@@ -260,6 +260,10 @@ def case_precision(case: Case, model: Model, chip: Chip) -> tuple[Precision | No
     """
     weights, activations, kv_cache = named = (case.weights, case.activations, case.kv_cache)
     own = model.quantization
+    if isinstance(own, Unread) and isinstance(model, Model):
+        if weights is None and activations is None:
+            raise InputError(f"{model.name}: {own.why}; name its formats: --weights {', '.join(WEIGHT_FORMATS)}")
+        own = None
     if own is not None and not isinstance(model, Model):
         return None, f"{model.name} is traced, in 16 bits: its checkpoint's formats ({own.name}) aren't applied"
     if own is None and all(form in (None, case.dtype) for form in named):

@@ -91,6 +91,7 @@ class TracedModel:
     name: str
     title: str
     family: str
+    note: str = ""  # what of the published model isn't here, such as a vision tower
     quantization: object = None  # formats of its checkpoint, which a trace can't apply
     trace: Trace
 
