@@ -28,10 +28,11 @@ from ops import Number, Op, attention, distinct_experts, kv_write, smaller
 
 CACHE = Path(__file__).resolve().parent / ".traces"
 VERSION = 5  # of what is cached; raise it when the recorder changes
-# (batch, prompt) and (batch, context); with a batch of 1, copies that are otherwise kernels are views. As many as there
-# are terms, and a last one that what was found from the others must give exactly.
-PREFILL_POINTS = ((2, 512), (3, 512), (2, 1024), (3, 1024), (2, 1536), (3, 1536), (5, 1280))
-DECODE_POINTS = ((2, 512), (3, 512), (2, 1024), (3, 1024), (5, 1280))
+# (batch, prompt): as many as there are terms, and a last one that what was found from the others must give exactly.
+# With one sequence, copies that are otherwise kernels are views; scans take up to 256 tokens at a time.
+PREFILL_POINTS = ((2, 256), (3, 256), (2, 512), (3, 512), (2, 768), (3, 768), (5, 1024))
+# (batch, context) of the decode steps: after some of those prompts
+DECODE_POINTS = tuple((batch, prompt + 1) for batch, prompt in PREFILL_POINTS if prompt != 768)
 COUNTS = ("flops", "weight_bytes", "kv_bytes", "in_bytes", "out_bytes")
 KINDS = {  # what a trace holds, and which dims each kind has
     "gemm": ("m", "n", "k"),
@@ -438,7 +439,7 @@ def _inverse(points: tuple, decode: bool) -> tuple[tuple[Fraction, ...], ...]:
 def coefficients(values: tuple[int, ...], points: tuple, decode: bool) -> tuple[float, ...]:
     """A count over `terms`, from its values at the points; the last point is a check. Raises ValueError where the count
     is no such polynomial, or one with a negative coefficient.
-    >>> coefficients((1024, 1024, 2048, 2048, 2560), DECODE_POINTS, True)  # 2 kv
+    >>> coefficients((514, 514, 1026, 1026, 2050), DECODE_POINTS, True)  # 2 kv
     (0.0, 0.0, 2.0, 0.0)
     """
     solved = [sum(map(Fraction.__mul__, row, map(Fraction, values))) for row in _inverse(points[:-1], decode)]
@@ -483,20 +484,23 @@ def _passes(model, family: str) -> tuple[list, list]:
     """The recorders of the prefill and decode passes at all points, with a sign of life on stderr."""
     if _operations(model, 16) - _operations(model, 8) >= 8:
         raise InputError(f"transformers' code of {family} takes a prompt token by token in Python: too slow to trace")
-    points = [(batch, length, 0) for batch, length in PREFILL_POINTS]
-    points += [(batch, 1, length - 1) for batch, length in DECODE_POINTS]
-    recorders = [_record(model, *point) for point in _progress(points, family)]
-    return recorders[: len(PREFILL_POINTS)], recorders[len(PREFILL_POINTS) :]
+    prefill, decode = [], []
+    for batch, length in _progress(PREFILL_POINTS, family):
+        recorder = _record(model, batch, length, 0, _cache(model))
+        prefill.append(recorder)
+        if (batch, length + 1) in DECODE_POINTS:
+            decode.append(_record(model, batch, 1, length, recorder.cache))
+    return prefill, decode
 
 
-def _progress(points: list, family: str):
+def _progress(points: tuple, family: str):
     """`points`, with a bar in a terminal, or else a line."""
     text = f"tracing {family}'s code in transformers, once"
     if sys.stderr.isatty():
         from tqdm import tqdm  # comes with transformers
 
-        return tqdm(points, desc=text, unit="pass", file=sys.stderr, leave=False)
-    print(f"note: {text}: {len(points)} passes; what they show is kept in {CACHE.name}/", file=sys.stderr, flush=True)
+        return tqdm(points, desc=text, unit="size", file=sys.stderr, leave=False)
+    print(f"note: {text}: at {len(points)} sizes; what it shows is kept in {CACHE.name}/", file=sys.stderr, flush=True)
     return points
 
 
@@ -517,22 +521,26 @@ def _operations(model, tokens: int) -> int:
     return counting.count
 
 
-def _record(model, batch: int, q_len: int, past: int):
-    """The recorder after one pass over `batch` sequences of `q_len` new tokens after `past` cached ones."""
+def _cache(model):
+    """An empty cache for the model."""
+    from recorder import WatchedCache
+
+    return WatchedCache(config=model.config.get_text_config())
+
+
+def _record(model, batch: int, q_len: int, past: int, cache):
+    """The recorder after one pass over `batch` sequences of `q_len` new tokens after the `past` ones in `cache`."""
     import inspect
 
     import torch
 
-    from recorder import Recorder, WatchedCache
+    from recorder import Recorder
 
-    cache = WatchedCache(config=model.config.get_text_config())
     names = inspect.signature(model.forward).parameters  # recurrent models call theirs otherwise
     name = next((name for name in ("past_key_values", "cache_params") if name in names), None)
     if name is None:
         raise InputError("its code in transformers takes no cache")
-    options = {name: cache, "use_cache": True}
-    if past:
-        model(torch.zeros(batch, past, dtype=torch.long), **options)
+    options = {name: cache, "use_cache": True, "logits_to_keep": 1}
     with Recorder(model, batch, q_len, past + q_len, cache) as recorder:
-        model(torch.zeros(batch, q_len, dtype=torch.long), logits_to_keep=1, **options)
+        model(torch.zeros(batch, q_len, dtype=torch.long), **options)
     return recorder

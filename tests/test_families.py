@@ -75,8 +75,8 @@ WINDOWED = {"exaone4": WIDE // 4 * 1256, "cohere2": WIDE // 4 * 1256, "gemma3n":
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_a_familys_trace(name, tmp_path_factory, monkeypatch):
-    monkeypatch.setattr(traced, "CACHE", tmp_path_factory.mktemp("traces"))
+def test_a_familys_trace(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(traced, "CACHE", tmp_path)
     config, kv_bytes, state = FAMILIES[name]
     trace = traced.trace(config)
     assert traced.trace(config) == trace  # and its file is read
@@ -104,8 +104,8 @@ def test_a_familys_positions_are_read_once_for_the_batch():
     ("values", "message"),
     [
         ((7, 7, 7, 7, 8), "no polynomial"),  # all alike but for the check
-        ((1024, 1024, 0, 0, -512), "falls with"),
-        ((512**2, 512**2, 1024**2, 1024**2, 1280**2), "no polynomial"),  # kv^2, in a decode step
+        ((1486, 1486, 974, 974, -50), "falls with"),
+        ((257**2, 257**2, 513**2, 513**2, 1025**2), "no polynomial"),  # kv^2, in a decode step
     ],
 )
 def test_counts_that_are_no_polynomial_are_refused(values, message):
