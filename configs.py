@@ -8,6 +8,7 @@ other model is traced from its real modelling code (traced.py), which needs requ
 import json
 import os
 import re
+import stat
 from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from inputs import MAX_SIZE, InputError, check_size, nearest, pick, shown
 from model import MAX_LAYERS, Model
-from precision import Precision, from_checkpoint
+from precision import Precision, Unread, formats_or_why
 
 CATALOGUE = Path(__file__).resolve().parent / "catalog" / "models"
 MAX_FILE_BYTES = 2**24
@@ -26,6 +27,63 @@ LETTERS = {
     "chunked_attention": "C",
     "linear_attention": "G",
 }
+
+
+# Sizes that a published file leaves out are those of the family's class: PretrainedConfig.to_diff_dict writes only what
+# differs from it in a nested config (text_config). Source: the configuration classes of transformers 5.18. What isn't
+# here has its default in the family's reader.
+LLAMA_SIZES = {"hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32, "vocab_size": 32000}
+GEMMA_2B = {"hidden_size": 2304, "num_hidden_layers": 26, "num_attention_heads": 8, "num_key_value_heads": 4}
+GEMMA_2B |= {"intermediate_size": 9216, "head_dim": 256, "sliding_window": 4096}
+QWEN_SIZES = LLAMA_SIZES | {"intermediate_size": 22016, "vocab_size": 151936, "max_position_embeddings": 32768}
+GLM_SIZES = {"hidden_size": 4096, "num_hidden_layers": 40, "num_attention_heads": 32, "num_key_value_heads": 2}
+GLM_SIZES |= {"head_dim": 128, "intermediate_size": 13696, "vocab_size": 151552, "max_position_embeddings": 131072}
+GLM_SIZES |= {"attention_bias": True, "partial_rotary_factor": 0.5}
+CORE = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size")  # see `defaults`
+DEFAULTS: dict[str, dict] = {
+    "cohere": {"hidden_size": 8192, "intermediate_size": 22528, "num_hidden_layers": 40, "num_attention_heads": 64}
+    | {"vocab_size": 256000, "max_position_embeddings": 8192},
+    "exaone4": LLAMA_SIZES
+    | {"intermediate_size": 16384, "vocab_size": 102400, "num_key_value_heads": 32}
+    | {"sliding_window": 4096},
+    "gemma": {"hidden_size": 3072, "num_hidden_layers": 28, "num_attention_heads": 16, "intermediate_size": 24576}
+    | {"head_dim": 256, "vocab_size": 256000, "max_position_embeddings": 8192},
+    "gemma2": GEMMA_2B | {"vocab_size": 256000, "max_position_embeddings": 8192},
+    "gemma3": GEMMA_2B | {"vocab_size": 262208, "max_position_embeddings": 131072},
+    "gemma3_text": GEMMA_2B | {"vocab_size": 262208, "max_position_embeddings": 131072},
+    "glm": GLM_SIZES,
+    "glm4": GLM_SIZES,
+    "gpt_oss": {"hidden_size": 2880, "num_hidden_layers": 36, "num_attention_heads": 64, "num_key_value_heads": 8}
+    | {"head_dim": 64, "intermediate_size": 2880, "vocab_size": 201088, "max_position_embeddings": 131072}
+    | {"num_local_experts": 128, "num_experts_per_tok": 4, "sliding_window": 128},
+    "granite": LLAMA_SIZES | {"intermediate_size": 11008},
+    "llama": LLAMA_SIZES | {"intermediate_size": 11008},
+    "llama4": {"hidden_size": 5120, "num_hidden_layers": 48, "num_attention_heads": 40, "num_key_value_heads": 8}
+    | {"head_dim": 128, "intermediate_size": 8192, "intermediate_size_mlp": 16384, "vocab_size": 202048}
+    | {"num_local_experts": 16, "num_experts_per_tok": 1, "attention_chunk_size": 8192, "use_qk_norm": True}
+    | {"max_position_embeddings": 131072},
+    "mamba2": {"hidden_size": 4096, "num_hidden_layers": 64, "vocab_size": 32768, "num_heads": 128, "head_dim": 64}
+    | {"state_size": 128, "n_groups": 8, "conv_kernel": 4, "chunk_size": 256, "use_conv_bias": True},
+    "mistral": LLAMA_SIZES
+    | {"intermediate_size": 14336, "num_key_value_heads": 8, "sliding_window": 4096}
+    | {"max_position_embeddings": 131072},
+    "mixtral": LLAMA_SIZES
+    | {"intermediate_size": 14336, "num_key_value_heads": 8, "num_local_experts": 8}
+    | {"num_experts_per_tok": 2, "max_position_embeddings": 131072},
+    "phi3": {"hidden_size": 3072, "num_hidden_layers": 32, "num_attention_heads": 32, "intermediate_size": 8192}
+    | {"vocab_size": 32064, "max_position_embeddings": 4096},
+    "qwen2": QWEN_SIZES,
+    "qwen3": QWEN_SIZES | {"head_dim": 128},
+    "qwen3_vl": QWEN_SIZES | {"head_dim": 128, "max_position_embeddings": 128000},
+}
+
+
+def defaults(family: str, keys: dict, *, nested: bool) -> dict:
+    """`keys`, and the family's defaults for those that are left out. A null is no default, and a file of its own that
+    lacks one of CORE is damaged: transformers writes those.
+    """
+    known = DEFAULTS.get(family, {})
+    return {key: value for key, value in known.items() if nested or key not in CORE} | keys
 
 
 class Config:
@@ -122,6 +180,8 @@ def decoder(c: Config, **changes) -> dict:
     factor = rope.get("partial_rotary_factor") if isinstance(rope, dict) else None
     factor = c.fraction("partial_rotary_factor", 1.0 if factor is None else factor)
     turned = c.size("rotary_dim", int(head_dim * factor))
+    # older names of the length; 2,048: transformers' default for Llama
+    positions = c.size("model_max_length", c.size("seq_length", c.size("max_seq_len", 2048)))
     return {
         "layers": layers,
         "hidden": hidden,
@@ -130,7 +190,7 @@ def decoder(c: Config, **changes) -> dict:
         "head_dim": head_dim,
         "intermediate": 0,
         "vocab": c.size("vocab_size"),
-        "max_positions": c.size("max_position_embeddings", 2048),  # transformers' default for Llama
+        "max_positions": c.size("max_position_embeddings", positions),
         "tied_embeddings": c.flag("tie_word_embeddings", c.family.startswith(("gemma", "cohere"))),
         "rotary_dim": 0 if turned == head_dim else max(2, turned - turned % 2),
     } | changes
@@ -265,10 +325,91 @@ def gemma4(c: Config) -> dict:
 
 
 def cohere(c: Config) -> dict:
-    if c.flag("use_qk_norm"):
-        c.refuse("use_qk_norm is not modelled")
-    bias = c.flag("attention_bias")
-    return dense(c, parallel_block=True, qkv_bias=bias, o_bias=bias)
+    bias, norm = c.flag("attention_bias"), "heads" if c.flag("use_qk_norm") else "none"
+    return dense(c, parallel_block=True, qkv_bias=bias, o_bias=bias, qk_norm=norm)
+
+
+def exaone4(c: Config) -> dict:
+    """Norms after each part, as many as before them elsewhere; where some layers slide, the others have no RoPE."""
+    fields = dense(c, qk_norm="head")
+    if c.get("layer_types") is None and c.get("sliding_window") is not None:
+        pattern = c.get("sliding_window_pattern", 4)  # "LLLG", or 4: every fourth is full
+        if isinstance(pattern, str) and pattern and not set(pattern) - set("LG"):
+            mixers = pattern.replace("L", "S").replace("G", "F")
+        else:
+            mixers = "S" * (c.size("sliding_window_pattern", 4, high=MAX_LAYERS) - 1) + "F"
+        letters = (mixers * fields["layers"])[: fields["layers"] - 1] + "F"  # the last one is full
+        fields |= {"mixers": compact(letters), "sliding_window": c.size("sliding_window")}
+    return fields | {"full_rope": "S" not in fields["mixers"]} if "mixers" in fields else fields
+
+
+def internlm2(c: Config) -> dict:
+    bias = c.flag("bias")
+    return dense(c, qkv_bias=bias, o_bias=bias)
+
+
+def renamed(c: Config, names: dict[str, str]) -> Config:
+    """The config with its keys under today's names too: {today's: the file's}."""
+    known = {new: c.values[old] for new, old in names.items() if c.get(old) is not None}
+    return Config(known | c.values, c.family)
+
+
+def qwen(c: Config) -> dict:
+    """The first Qwen: intermediate_size counts gate and up together."""
+    width, rest = divmod(c.size("intermediate_size"), 2)
+    if rest:
+        c.refuse("intermediate_size must be even: half of it is the MLP's width")
+    return decoder(renamed(c, {"head_dim": "kv_channels"})) | {"intermediate": width, "qkv_bias": True}
+
+
+def chatglm(c: Config) -> dict:
+    names = {"num_hidden_layers": "num_layers", "intermediate_size": "ffn_hidden_size", "head_dim": "kv_channels"}
+    c = renamed(c, names | {"vocab_size": "padded_vocab_size", "max_position_embeddings": "seq_length"})
+    groups = c.size("multi_query_group_num") if c.flag("multi_query_attention") else c.size("num_attention_heads")
+    c = Config({"partial_rotary_factor": 0.5} | c.values, c.family)  # half of each head turns
+    bias = c.flag("add_bias_linear")
+    biases = {"qkv_bias": bias or c.flag("add_qkv_bias"), "o_bias": bias, "mlp_bias": bias}
+    return decoder(c, kv_heads=groups) | {"intermediate": c.size("intermediate_size")} | biases
+
+
+def dbrx(c: Config) -> dict:
+    attention, ffn = c.inner("attn_config"), c.inner("ffn_config")
+    names = {"hidden_size": "d_model", "num_attention_heads": "n_heads", "num_hidden_layers": "n_layers"}
+    c = renamed(c, names | {"max_position_embeddings": "max_seq_len"})
+    chosen = Config({"num_experts_per_tok": ffn.get("moe_top_k")} | ffn.values, c.family)
+    experts = mixture(chosen, "moe_num_experts", "ffn_hidden_size")
+    return decoder(c, kv_heads=attention.size("kv_n_heads")) | experts
+
+
+def mamba2(c: Config) -> dict:
+    """Mamba-2 alone, without MLPs."""
+    if c.flag("use_bias"):
+        c.refuse("use_bias is not modelled")
+    inner, heads, width = c.size("expand", 2) * c.size("hidden_size"), c.size("num_heads"), c.size("head_dim")
+    if heads * width != inner:
+        c.refuse(f"num_heads ({heads}) x head_dim ({width}) must be expand x hidden_size ({inner})")
+    unlimited = {"max_positions": MAX_SIZE}  # nothing in it is tied to a length
+    base = {"layers": c.size("num_hidden_layers", high=MAX_LAYERS), "hidden": c.size("hidden_size"), "intermediate": 0}
+    base |= {"heads": heads, "kv_heads": heads, "head_dim": width, "vocab": c.size("vocab_size"), "mlps": "-"}
+    return (
+        base
+        | {
+            "mixers": "M",
+            "tied_embeddings": c.flag("tie_word_embeddings"),
+            "linear_key_heads": c.size("n_groups"),
+            "linear_value_heads": heads,
+            "linear_key_dim": c.size("state_size"),
+            "linear_value_dim": width,
+            "linear_conv_width": c.size("conv_kernel"),
+            "linear_chunk": c.size("chunk_size"),
+            "conv_bias": c.flag("use_conv_bias", True),
+        }
+        | (
+            unlimited
+            if c.get("max_position_embeddings") is None
+            else {"max_positions": c.size("max_position_embeddings")}
+        )
+    )
 
 
 def mixtral(c: Config) -> dict:
@@ -330,7 +471,7 @@ def llama4(c: Config) -> dict:
     base, width = decoder(c), c.size("intermediate_size")
     every = c.size("interleave_moe_layer_step", 1, high=MAX_LAYERS)
     mixers = "C3F"
-    if isinstance(c.get("no_rope_layers"), list):
+    if c.get("no_rope_layers"):  # an empty list is the default: every fourth layer without RoPE
         mixers = compact(c.letters("no_rope_layers", {1: "C", 0: "F"}, base["layers"]))
     fields = mixture(c, "num_local_experts", "intermediate_size", shared=width, mlps=compact("D" * (every - 1) + "E"))
     chunk, wide = c.size("attention_chunk_size"), c.size("intermediate_size_mlp") if every > 1 else 0
@@ -431,6 +572,26 @@ def deepseek(c: Config) -> dict:
     return base | fields | leading_dense(c, base["layers"])
 
 
+def deepseek_1(c: Config) -> dict:
+    """DeepSeek-MoE: the mixture, without latent attention."""
+    base = decoder(c)
+    shared = c.size("n_shared_experts", 0, low=0) * c.size("moe_intermediate_size")
+    return (
+        base | mixture(c, "n_routed_experts", "moe_intermediate_size", shared=shared) | leading_dense(c, base["layers"])
+    )
+
+
+def bailing_moe(c: Config) -> dict:
+    """Ling: the second generation has norms of Q and K, and a correction of the router (BailingMoeV2)."""
+    second = c.flag("use_qk_norm")
+    bias = c.flag("use_qkv_bias")
+    base = decoder(c, qk_norm="head" if second else "none", qkv_bias=bias, o_bias=c.flag("use_bias"))
+    shared = c.size("num_shared_experts", 0, low=0) * c.size("moe_intermediate_size")
+    corrected = c.flag("moe_router_enable_expert_bias", second)
+    fields = mixture(c, "num_experts", "moe_intermediate_size", shared=shared, router_bias=corrected)
+    return base | fields | leading_dense(c, base["layers"])
+
+
 def deepseek_sparse(c: Config) -> dict:
     fields = deepseek(c)
     mixers = "I"
@@ -507,6 +668,8 @@ def nemotron_nas(c: Config) -> dict:
     hidden, heads = c.size("hidden_size"), c.size("num_attention_heads")
     mixers, widths, groups = "", [], set()
     for block in c.per_layer("block_configs", layers):
+        if not isinstance(block, dict):
+            c.refuse(f"block_configs has {shown(block)}, and each of its entries must be an object")
         attention, ffn = (Config(block, c.family).inner(part) for part in ("attention", "ffn"))
         if attention.flag("replace_with_linear") or ffn.flag("replace_with_linear") or attention.get("window_length"):
             c.refuse("a block with replace_with_linear or window_length is not modelled")
@@ -559,12 +722,17 @@ def kimi_k3(c: Config) -> dict:
 
 
 FAMILIES: dict[str, Callable[[Config], dict]] = {
+    "bailing_moe": bailing_moe,
+    "chatglm": chatglm,
     "cohere": cohere,
+    "dbrx": dbrx,
+    "deepseek": deepseek_1,
     "deepseek_ref": deepseek_v4,
     "deepseek_v2": deepseek,
     "deepseek_v3": deepseek,
     "deepseek_v32": deepseek_sparse,
     "deepseek_v4": deepseek_v4,
+    "exaone4": exaone4,
     "gemma": gemma,
     "gemma2": gemma2,
     "gemma3": gemma3,
@@ -576,11 +744,14 @@ FAMILIES: dict[str, Callable[[Config], dict]] = {
     "glm_moe_dsa": deepseek_sparse,
     "gpt_oss": gpt_oss,
     "granite": llama,
+    "internlm2": internlm2,
     "kimi_k2": deepseek,
     "kimi_k25": deepseek,
     "kimi_k3": kimi_k3,
+    "kimi_linear": kimi_k3,
     "llama": llama,
     "llama4": llama4,
+    "mamba2": mamba2,
     "mimo": mimo,
     "mimo_v2_flash": mimo_v2_flash,
     "minimax_m2": minimax_m2,
@@ -591,6 +762,7 @@ FAMILIES: dict[str, Callable[[Config], dict]] = {
     "nemotron-nas": nemotron_nas,
     "nemotron_h": nemotron_h,
     "phi3": mistral,
+    "qwen": qwen,
     "qwen2": qwen2,
     "qwen2_moe": qwen2_moe,
     "qwen3": qwen3,
@@ -626,30 +798,88 @@ def language_model(values: object) -> tuple[str, dict]:
     return family if family in FAMILIES else family.removesuffix("_text"), values
 
 
+HEADLESS = re.compile(
+    r"(?<!LMHead)(?<!DoubleHeads)(?<!ForReward)Model$|Encoder$|For(Sequence|Token|Image|Audio)Classification$"
+)
+NO_DECODERS = re.compile(
+    r"For(MaskedLM|QuestionAnswering|MultipleChoice|PreTraining|NextSentencePrediction|Reward(Model)?)$"
+)
+OWN_HEAD = ("chatglm",)  # whose class of the bare name, ChatGLMModel, has the LM head of its published files
+
+
+def refuse_other_kinds(family: str, values: dict, keys: dict) -> None:
+    """Raises InputError for what is no decoder that generates tokens, or has parts that neither a graph nor a trace
+    can show, by the keys that say so: at once, before anything is built.
+    """
+    if keys.get("is_encoder_decoder") is True or values.get("is_encoder_decoder") is True:
+        raise InputError(f"model_type {family} is an encoder-decoder: only decoders are estimated")
+    if "decoder_layers" in keys and "encoder_layers" in keys:
+        raise InputError(f"model_type {family} has encoder_layers: only decoders are estimated")
+    named = values.get("architectures")
+    names = [name for name in named if isinstance(name, str)] if isinstance(named, list) else []
+    if names and family not in OWN_HEAD and all(HEADLESS.search(name) or NO_DECODERS.search(name) for name in names):
+        what = "an encoder or an embedding model, without an LM head"
+        raise InputError(f"architectures has {shown(names[0])}: {what}, generates no tokens")
+    if keys.get("cross_attention_layers"):
+        raise InputError(f"model_type {family}: cross_attention_layers (to an image's features) are not modelled")
+    first_mamba = "mamba_dt_rank" in keys or ("time_step_rank" in keys and "num_heads" not in keys)
+    if first_mamba and family not in FAMILIES:
+        raise InputError(f"model_type {family} has layers of the first Mamba, which are not modelled; Mamba-2's are")
+
+
+TOWERS = ("vision_config", "audio_config", "vision_tower_config", "speech_config")
+
+
+def left_out(values: dict) -> str:
+    """What of a published model its language model leaves out, as a sentence; "" if nothing."""
+    towers = [
+        name.removesuffix("_config").removesuffix("_tower") for name in TOWERS if isinstance(values.get(name), dict)
+    ]
+    if not towers:
+        return ""
+    sizes = [_tower_parameters(values[name]) for name in TOWERS if isinstance(values.get(name), dict)]
+    about = f" (about {sum(sizes) / 1e9:.2f} B parameters)" if all(sizes) else ""
+    return f"the language model alone: the {' and '.join(towers)} tower{about} and its projector are left out"
+
+
+def _tower_parameters(tower: dict) -> int:
+    """Of a tower's blocks, from its own sizes: attention's four matrices and the MLP's two; 0 if it doesn't say."""
+
+    def first(*names: str) -> int:
+        sizes = [tower.get(name) for name in names]
+        return next((n for n in sizes if type(n) is int and 0 < n <= MAX_SIZE), 0)
+
+    hidden, layers = first("hidden_size", "embed_dim", "d_model"), first("num_hidden_layers", "depth", "encoder_layers")
+    return layers * (4 * hidden * hidden + 2 * hidden * first("intermediate_size", "encoder_ffn_dim"))
+
+
 def model_from_config(values: object, *, name: str, title: str, source: str = "") -> Model:
     """The model that a parsed config.json describes, if its family has an explicit graph. Raises InputError."""
     family, keys = language_model(values)
     family = pick("model_type", family, FAMILIES)
-    fields = FAMILIES[family](Config(keys, family))
+    refuse_other_kinds(family, values, keys)
+    keys = defaults(family, keys, nested=isinstance(values.get("text_config"), dict))
+    fields = FAMILIES[family](Config(keys, family)) | {"note": left_out(values)}
     formats = checkpoint_formats(values)
     return Model(name=name, title=title, family=family, source=source, quantization=formats, **fields)
 
 
-def checkpoint_formats(values: dict) -> Precision | None:
-    """What the quantization_config of a config.json asks for, if there is one. Raises InputError."""
+def checkpoint_formats(values: dict) -> Precision | Unread | None:
+    """What the quantization_config of a config.json asks for, if there is one."""
     own = values.get("quantization_config")
     if own is None and isinstance(values.get("text_config"), dict):
         own = values["text_config"].get("quantization_config")
-    return None if own is None else from_checkpoint({"quantization_config": own})
+    return None if own is None else formats_or_why({"quantization_config": own})
 
 
 def any_model(values: object, *, name: str, title: str, source: str = ""):
     """The Model that a parsed config.json describes, or the TracedModel of a family without an explicit graph. Raises
     InputError.
     """
-    family, _ = language_model(values)
+    family, keys = language_model(values)
     if family in FAMILIES:
         return model_from_config(values, name=name, title=title, source=source)
+    refuse_other_kinds(family, values, keys)
     import traced  # torch, transformers
 
     if not traced.available():
@@ -663,34 +893,59 @@ def any_model(values: object, *, name: str, title: str, source: str = ""):
         quantization=checkpoint_formats(values),
         title=title,
         family=values.get("model_type") or family,
+        note=left_out(values),
         trace=traced.trace(settings),
     )
 
 
 def load_model(path: Path):
     """The Model or TracedModel in a config.json, or in a folder that holds one. Raises InputError."""
-    file = path / "config.json" if path.is_dir() else path
-    if path.is_dir() and not file.is_file():
-        raise InputError(f"{shown(str(path))} is a folder without a config.json")
+    folder = os.path.isdir(path)  # unlike Path.is_dir, False for a path that is too long or not to be searched
+    file = path / "config.json" if folder else path
+    if folder and not os.path.exists(file):
+        raise InputError(f"{shown(str(path))} is a folder without a config.json, or one that can't be searched")
     values = _read(file)
-    name = file.parent.resolve().name if file.name == "config.json" else file.stem.removesuffix("_config")
+    name = (
+        os.path.basename(os.path.realpath(file.parent))
+        if file.name == "config.json"
+        else file.stem.removesuffix("_config")
+    )
     name = " ".join(name.split()) or "config"
     try:
         model = any_model(values, name=name, title=name, source=file.name)
         beside = file.with_name(file.name.replace("config.json", "hf_quant_config.json"))
-        if beside != file and beside.is_file() and model.quantization is None:  # ModelOpt's
-            model = replace(model, quantization=from_checkpoint(_read(beside)))
+        if beside != file and os.path.isfile(beside) and model.quantization is None:  # ModelOpt's
+            model = replace(model, quantization=formats_or_why(_read(beside)))
         return model
     except InputError as error:
         raise InputError(f"{shown(str(file))}: {error}") from None
 
 
-def _read(file: Path) -> object:
-    if file.exists() and not file.is_file() and not file.is_char_device():
+@lru_cache(maxsize=4)
+def _stream(file: Path) -> bytes:
+    """What a pipe or a terminal gives (/dev/stdin, <(...)): it can be read once, and a case asks for its model several
+    times. Without a writer a pipe is empty, instead of waiting for one.
+    """
+    opened = os.open(file, os.O_RDONLY | os.O_NONBLOCK)
+    os.set_blocking(opened, True)
+    with os.fdopen(opened, "rb") as stream:
+        return stream.read(MAX_FILE_BYTES + 1)
+
+
+def _content(file: Path) -> bytes:
+    """The first MAX_FILE_BYTES + 1 bytes. Raises OSError, or InputError for what is no file."""
+    mode = os.stat(file).st_mode
+    if stat.S_ISFIFO(mode) or stat.S_ISCHR(mode):
+        return _stream(file)
+    if not stat.S_ISREG(mode):
         raise InputError(f"{shown(str(file))} is not a file")
+    with file.open("rb") as stream:
+        return stream.read(MAX_FILE_BYTES + 1)
+
+
+def _read(file: Path) -> object:
     try:
-        with file.open("rb") as stream:
-            content = stream.read(MAX_FILE_BYTES + 1)
+        content = _content(file)
         if len(content) > MAX_FILE_BYTES:
             raise InputError(f"{shown(str(file))} is larger than any config.json ({MAX_FILE_BYTES:,} bytes)")
         return json.loads(content)
@@ -755,10 +1010,9 @@ def find_model(name: str):
         return load_model(Path(name))
     if plain(name) in plain_names():
         return catalogue_model(plain_names()[plain(name)])
-    if name.endswith(".json") or "/" in name:
-        close = nearest(name, hub_names())
-        raise InputError(f"no file and no model {shown(name)}{close}; see --list-models")
-    return catalogue_model(pick("model", name, catalogue_names()))
+    known = hub_names() if name.endswith(".json") or "/" in name else catalogue_names()
+    get = "its config.json, from https://huggingface.co/ORG/NAME/resolve/main/config.json, can be named instead"
+    raise InputError(f"no file and no model {shown(name)}{nearest(name[:200], known)}; see --list-models; {get}")
 
 
 def catalogue() -> list[Model]:

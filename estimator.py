@@ -25,7 +25,7 @@ from kernels.architectures import Architecture, architecture_of
 from memory import Memory, by_kernels, max_context, memory, scattered
 from model import ELEM_BYTES, LLAMA3_8B, Model, is_model
 from ops import Number, Op
-from precision import ACTIVATION_FORMATS, KV_FORMATS, WEIGHT_FORMATS, Precision, in_dtype, on_chip, precision
+from precision import ACTIVATION_FORMATS, KV_FORMATS, WEIGHT_FORMATS, Precision, Unread, in_dtype, on_chip, precision
 from roofline import roofline_causes, roofline_s
 from variants import Pass, prefill_passes, speculative_contexts
 
@@ -337,6 +337,10 @@ def case_precision(case: Case, model: Model, chip: Chip, arch: Architecture) -> 
     """
     weights, activations, kv_cache = named = (case.weights, case.activations, case.kv_cache)
     own, note = model.formats
+    if isinstance(own, Unread):
+        if weights is None and activations is None:
+            raise InputError(f"{model.name}: {own.why}; name its formats: --weights {', '.join(WEIGHT_FORMATS)}")
+        own = None
     if own is None and all(form in (None, case.dtype) for form in named):
         return None, note
     wanted = precision(case.dtype, *named)

@@ -131,8 +131,8 @@ def grouped_query(model, letter: str, p: Pass, count: int) -> list[Op]:
         for name, many in (("q_norm", heads), ("k_norm", kv_heads)):
             ops.append(rms_norm(own + name, tokens=tokens, hidden=many * head_dim, **number))
     elif model.qk_norm != "none":
-        weights = 0 if model.qk_norm == "unweighted" else head_dim
         for name, many in (("q_norm", heads), ("k_norm", kv_heads)):
+            weights = {"unweighted": 0, "heads": many * head_dim}.get(model.qk_norm, head_dim)
             ops.append(rms_norm(own + name, tokens=tokens * many, hidden=head_dim, weights=weights, **number))
         if model.qk_norm == "qkv":
             ops.append(rms_norm(own + "v_norm", tokens=tokens * kv_heads, hidden=v_head_dim, weights=0, **number))

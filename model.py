@@ -11,10 +11,10 @@ import numpy as np
 from inputs import InputError, check_size, pick, shown
 from layers import MIXERS, MLPS, NONE, Pass, after
 from ops import Number, Op, embedding, linear, rms_norm, sample, smaller
-from precision import Precision
+from precision import Precision, Unread
 
 ELEM_BYTES = {"fp16": 2, "bf16": 2}
-QK_NORMS = ("none", "head", "qkv", "projection", "unweighted")
+QK_NORMS = ("none", "head", "heads", "qkv", "projection", "unweighted")
 MAX_LAYERS = 2**12
 # What the estimator and its reports ask of a model. Model and traced.TracedModel answer all of it.
 ASKED = ("name", "title", "hidden", "vocab", "max_positions", "parameters", "active_parameters", "experts")
@@ -41,7 +41,8 @@ class Model:
     title: str
     family: str = "llama"
     source: str = ""
-    quantization: Precision | None = None  # formats of its checkpoint
+    note: str = ""  # what of the published model isn't here, such as a vision tower
+    quantization: Precision | Unread | None = None  # formats of its checkpoint
     layers: int
     hidden: int
     heads: int  # of queries
@@ -65,7 +66,8 @@ class Model:
     layer_scalar: bool = False  # a learned factor of each layer's output
     residual_streams: int = 1  # hyper-connections
     # attention
-    qk_norm: str = "none"  # of each head; qkv: of V too; of the whole projection; unweighted: of each head
+    # of each head (head; heads: each with weights of its own; unweighted; qkv: of V too) or of the whole projection
+    qk_norm: str = "none"
     rotary_dim: int = 0  # of a head; 0: all
     full_rope: bool = True  # False: letter F without RoPE
     attention_gate_dim: int = 0  # outputs of a gate on attention's output, per head
@@ -125,7 +127,7 @@ class Model:
                 raise InputError(f"{name} must be true or false, not {shown(value)}")
             elif field.type is str and (not isinstance(value, str) or "\n" in value):
                 raise InputError(f"{name} must be a line of text, not {shown(value)}")
-        if self.quantization is not None and not isinstance(self.quantization, Precision):
+        if self.quantization is not None and not isinstance(self.quantization, Precision | Unread):
             raise InputError(f"model.quantization must be a Precision or None, not {shown(self.quantization)}")
         check_size("model.layers", self.layers, high=MAX_LAYERS)
         check_size("model.residual_streams", self.residual_streams, high=16)

@@ -181,6 +181,17 @@ def on_chip(wanted: Precision, chip, arch, dtype: str = "bf16") -> tuple[Precisi
     return run, f"{chip.name} has no {wanted.mma_dtype} tensor-core rate: engines run it weight-only, as {run.name}"
 
 
+@dataclass(frozen=True)
+class Unread:
+    """The formats of a checkpoint that can't be told, with the reason: for who names other ones, they don't matter."""
+
+    why: str
+
+    @property
+    def name(self) -> str:
+        return f"not known: {self.why}"
+
+
 # Checkpoints -------------------------------------------------------------------------------------------------------
 
 
@@ -202,6 +213,14 @@ def from_checkpoint(config: dict, dtype: str = "bf16") -> Precision:
         if isinstance(error, InputError):
             raise
         raise InputError("quantization_config has a key of a kind that isn't known here") from error
+
+
+def formats_or_why(config: dict) -> Precision | Unread:
+    """from_checkpoint, or why it refuses."""
+    try:
+        return from_checkpoint(config)
+    except InputError as error:
+        return Unread(str(error))
 
 
 def _checkpoint(quantization: dict, required: bool, dtype: str) -> Precision:
@@ -258,10 +277,26 @@ def _left_out(quantization: dict) -> list[str]:
     return [part for part, probes in PROBES.items() if any(_names(p, probe) for p in patterns for probe in probes)]
 
 
+MOST_WILDCARDS = 4  # 60 letters over 4 of them are 5e5 ways to match, over 8 already 2e9
+
+
+def _check_regular(pattern: str) -> None:
+    """Refuses a regular expression that could take for ever on a name of 60 letters: a repeated group, in which each
+    turn may end in several places, or many repeated letters.
+    """
+    bare = re.sub(r"\\.|\[[^]]*\]", "x", pattern)  # escaped letters and sets stand for one letter
+    bare = re.sub(r"([*+}])\?", r"\1", bare)  # lazy ones
+    many = len(re.findall(r"[*+{]", bare)) > MOST_WILDCARDS or len(re.findall(r"(?<!\()\?", bare)) > 2 * MOST_WILDCARDS
+    if many or re.search(r"\)[*+{]", bare) or len(pattern) > 1000:
+        reason = f"a repeated group or more than {MOST_WILDCARDS} wildcards"
+        raise InputError(f"quantization_config ignores {pattern[:60]!r}, with {reason}: that could take for ever")
+
+
 def _names(pattern: str, probe: str) -> bool:
     """Does an entry of an ignore list ("re:...", a glob, a module or what is in front of it) name this layer?"""
     name = f"model.layers.0.{probe}"
     if pattern.startswith("re:"):
+        _check_regular(pattern[3:])
         try:
             return re.match(pattern[3:], name) is not None
         except re.error as error:

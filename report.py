@@ -268,6 +268,7 @@ def _notes(est) -> list[str]:
             f"the r-th busiest with r ** -{est.case.imbalance:g}" if est.case.imbalance else "all alike (--imbalance)"
         )
         notes.append(f"assumed: tokens choose experts at random, {choice}: a decode step reads {used:.1f} of {experts}")
+    notes += [f"note: {est.model.note}"] if est.model.note else []
     notes += [f"note: {est.precision_note}"] if est.precision_note else []
     if est.intervals and not validated(est.chip):
         notes.append(f"note: no measurements of {est.chip.name} as it is here: the interval is widened")

@@ -2,34 +2,45 @@
 (torch's FakeTensorMode: nothing is allocated or downloaded), and read off as the same list of `Op`.
 
 Sizes stay parametric: a pass is traced at a few batch and context sizes, and every count of every kernel, being a
-polynomial in them, is then known for all. Needs requirements-hf.txt; the only file here that imports torch.
+polynomial in them, is then known for all; what is none, or can't be (`_plausible`), is refused. Needs
+requirements-hf.txt; this file and recorder.py, which reads the kernels off a pass, alone import torch.
 """
 
 import hashlib
 import importlib.util
 import json
 import logging
+import math
+import os
 import re
 import sys
 import warnings
-from collections import Counter
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from fractions import Fraction
+from functools import lru_cache
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 
-from inputs import InputError
+from inputs import MAX_SIZE, InputError
 from ops import Number, Op, attention, distinct_experts, kv_write, smaller
 
 CACHE = Path(__file__).resolve().parent / ".traces"
-VERSION = 4  # of what is cached; raise it when the recorder changes
-# (batch, prompt) and (batch, context); with a batch of 1, copies that are otherwise kernels are views.
-PREFILL_POINTS = ((2, 512), (3, 512), (2, 1024), (2, 1536))
-DECODE_POINTS = ((2, 512), (3, 512), (2, 1024))
-MOST_OPERATIONS = 400_000  # of one pass, a minute's
+VERSION = 5  # of what is cached; raise it when the recorder changes
+# (batch, prompt): as many as there are terms, and a last one that what was found from the others must give exactly.
+# With one sequence, copies that are otherwise kernels are views; scans take up to 256 tokens at a time.
+PREFILL_POINTS = ((2, 256), (3, 256), (2, 512), (3, 512), (2, 768), (3, 768), (5, 1024))
+# (batch, context) of the decode steps: after some of those prompts
+DECODE_POINTS = tuple((batch, prompt + 1) for batch, prompt in PREFILL_POINTS if prompt != 768)
 COUNTS = ("flops", "weight_bytes", "kv_bytes", "in_bytes", "out_bytes")
+KINDS = {  # what a trace holds, and which dims each kind has
+    "gemm": ("m", "n", "k"),
+    "grouped_gemm": ("m", "n", "k"),
+    "attention": ("heads", "kv_heads", "head_dim", "v_head_dim", "window", "owns"),
+    **dict.fromkeys(("embedding", "norm", "rope", "swiglu", "elementwise"), ("rows", "width")),
+}
 
 
 @dataclass(frozen=True)
@@ -49,25 +60,30 @@ class Trace:
     """The kernels of a prefill and of a decode pass, parametric in batch and context."""
 
     parameters: int
+    active_parameters: int  # those that one token uses; the embedding is whole
     hidden: int
     max_positions: int
+    state_bytes: int  # of one sequence, in recurrent layers
     prefill: tuple[Kernel, ...]
     decode: tuple[Kernel, ...]
 
     def kv_cache_bytes(self, tokens: Number) -> Number:
-        """The caches of one sequence of `tokens` at 2 bytes an element; a sliding layer's holds its window at most."""
-        total = 0
+        """The caches of one sequence of `tokens` at 2 bytes an element, with the state of recurrent layers; a sliding
+        layer's holds its window at most, and a layer that reads another's has none.
+        """
+        total = self.state_bytes
         for kernel in self.decode:
             if kernel.kind == "attention":
                 size = {name: int(values[0]) for name, values in kernel.numbers.items() if name not in COUNTS}
                 held = smaller(tokens, size["window"]) if size["window"] else tokens
-                total = total + 2 * kernel.count * size["kv_heads"] * (size["head_dim"] + size["v_head_dim"]) * held
+                width = size["kv_heads"] * (size["head_dim"] + size["v_head_dim"]) * size["owns"]
+                total = total + 2 * kernel.count * width * held
         return total
 
     @property
     def kv_bytes_per_token(self) -> int:
         """K and V of one token over all layers."""
-        return self.kv_cache_bytes(1)
+        return self.kv_cache_bytes(1) - self.state_bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,10 +93,10 @@ class TracedModel:
     name: str
     title: str
     family: str
+    note: str = ""  # what of the published model isn't here, such as a vision tower
     quantization: object = None  # formats of its checkpoint, which a trace can't apply
     trace: Trace
     explicit: ClassVar[bool] = False
-    active_parameters: ClassVar[None] = None  # not known to a trace
     vocab: ClassVar[None] = None
     experts: ClassVar[int] = 0  # whose loads could differ: a trace's are all alike
     experts_per_token: ClassVar[int] = 0
@@ -109,6 +125,10 @@ class TracedModel:
         return self.trace.parameters
 
     @property
+    def active_parameters(self) -> int:
+        return self.trace.active_parameters
+
+    @property
     def hidden(self) -> int:
         return self.trace.hidden
 
@@ -126,9 +146,13 @@ class TracedModel:
 
 
 def terms(batch: Number, length: Number, *, decode: bool) -> list[Number]:
-    """What counts depend on. Prefill of a prompt: 1, B, B*q, B*q^2. Decode at a context: 1, B, B*kv."""
-    powers = [1, batch, batch * length]
-    return powers if decode else [*powers, batch * length * length]
+    """What counts depend on. Prefill of a prompt: 1, B, q, B*q, q^2, B*q^2 (learned positions are read once for the
+    batch: q alone). Decode at a context: 1, B, kv, B*kv.
+    >>> terms(2, 10, decode=True), terms(2, 10, decode=False)
+    ([1, 2, 10, 20], [1, 2, 10, 20, 100, 200])
+    """
+    powers = [1, batch, length, batch * length]
+    return powers if decode else [*powers, length * length, batch * length * length]
 
 
 def forward(trace: Trace, *, batch: Number, q_len: Number, kv_len: Number, dtype: str = "bf16") -> list[Op]:
@@ -171,13 +195,10 @@ def _attention(kernel: Kernel, batch: Number, q_len: Number, kv_len: Number, dty
     written = {name: shape[name] for name in ("kv_heads", "head_dim", "v_head_dim")}
     if shape["v_head_dim"] == shape["head_dim"]:
         del shape["v_head_dim"]
-    window = int(kernel.numbers["window"][0]) or None
-    return [
-        kv_write(f"{kernel.name}.kv_write", tokens=batch * q_len, **written, **number),
-        attention(
-            f"{kernel.name}.attention", batch=batch, q_len=q_len, kv_len=kv_len, window=window, **shape, **number
-        ),
-    ]
+    sizes = {"batch": batch, "q_len": q_len, "kv_len": kv_len, "window": int(kernel.numbers["window"][0]) or None}
+    write = [kv_write(f"{kernel.name}.kv_write", tokens=batch * q_len, **written, **number)]
+    owns = kernel.numbers["owns"][0]  # a layer may read the cache of another
+    return write * int(owns) + [attention(f"{kernel.name}.attention", **sizes, **shape, **number)]
 
 
 # Tracing --------------------------------------------------------------------------------------------------------
@@ -195,19 +216,61 @@ def trace(config: dict) -> Trace:
     key = hashlib.sha256(json.dumps([VERSION, config], sort_keys=True).encode()).hexdigest()[:20]
     path = CACHE / f"{key}.json"
     try:
-        data = json.loads(path.read_text())
-        kernels = {name: tuple(Kernel(**kernel) for kernel in data[name]) for name in ("prefill", "decode")}
-        return Trace(**(data | kernels))
-    except (OSError, ValueError, TypeError, KeyError):
+        return _kept(path.read_bytes())
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         traced = _trace(config)  # not there, or damaged
     try:
         CACHE.mkdir(exist_ok=True)
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(asdict(traced)))
+        temporary = path.with_suffix(f".{os.getpid()}.tmp")
+        body = json.dumps(asdict(traced))
+        temporary.write_text(json.dumps({"sha256": _digest(body), "trace": body}))
         temporary.replace(path)
     except OSError as error:
         print(f"note: the trace is not kept: {CACHE}: {error.strerror}", file=sys.stderr)
     return traced
+
+
+def _digest(body: str) -> str:
+    return hashlib.sha256(body.encode()).hexdigest()
+
+
+def _kept(content: bytes) -> Trace:
+    """The trace that a file holds. Raises one of several errors if it isn't exactly what was written there."""
+    outer = json.loads(content)
+    if set(outer) != {"sha256", "trace"} or _digest(outer["trace"]) != outer["sha256"]:
+        raise ValueError("damaged")
+    data = json.loads(outer["trace"])
+    kernels = {name: tuple(Kernel(**kernel) for kernel in data[name]) for name in ("prefill", "decode")}
+    return checked(Trace(**(data | kernels)))
+
+
+def checked(found: Trace) -> Trace:
+    """`found`, if all its numbers can be: types, lengths, finite and not negative. Raises ValueError."""
+    sizes = {name: getattr(found, name) for name in ("parameters", "active_parameters", "hidden", "max_positions")}
+    for name, value in (*sizes.items(), ("state_bytes", found.state_bytes)):
+        if type(value) is not int or value < (name != "state_bytes"):
+            raise ValueError(f"{name} is {value!r}")
+    if found.active_parameters > found.parameters or not found.prefill or not found.decode:
+        raise ValueError("more active parameters than parameters, or no kernels")
+    for kernels, decode in ((found.prefill, False), (found.decode, True)):
+        for kernel in kernels:
+            _check_kernel(kernel, len(terms(1, 1, decode=decode)))
+    return found
+
+
+def _check_kernel(kernel: Kernel, length: int) -> None:
+    texts = isinstance(kernel.name, str) and isinstance(kernel.kind, str) and kernel.unit in ("tensor", "vector")
+    whole = type(kernel.count) is int and type(kernel.experts) is int and kernel.count >= 1 and kernel.experts >= 0
+    if not texts or not whole or (kernel.kind == "grouped_gemm") != (kernel.experts > 0):
+        raise ValueError(f"kernel {kernel.name!r} is none")
+    if not set(kernel.numbers) >= {*COUNTS, *KINDS[kernel.kind]}:
+        raise ValueError(f"kernel {kernel.name} lacks numbers")
+    for name, values in kernel.numbers.items():
+        numbers = len(values) == length and all(type(value) in (int, float) for value in values)
+        if not numbers or not all(math.isfinite(value) and value >= 0 for value in values):
+            raise ValueError(f"{name} of {kernel.name} is {values!r}")
+    if kernel.kind == "attention" and min(kernel.numbers[n][0] for n in ("heads", "kv_heads", "head_dim")) < 1:
+        raise ValueError(f"{kernel.name} has no heads")
 
 
 SAME_CODE = {"kimi_k2": "deepseek_v3"}  # "architectures" of Kimi-K2's config.json: DeepseekV3ForCausalLM
@@ -256,31 +319,108 @@ def elements(model) -> int:
     """Numbers in the checkpoint of the language model: parameters, and buffers such as a router's correction, each
     once.
     """
+    return sum(_tensors(model).values())
+
+
+def _tensors(model) -> dict[int, int]:
+    """Elements of each tensor of the language model, by its storage."""
     parts = (model.get_decoder(), model.get_output_embeddings())
-    tensors = (tensor for part in parts for tensor in part.state_dict().values() if tensor.is_floating_point())
-    return sum({tensor.untyped_storage()._cdata: tensor.numel() for tensor in tensors}.values())
+    tensors = (t for part in parts if part is not None for t in part.state_dict().values() if t.is_floating_point())
+    return {tensor.untyped_storage()._cdata: tensor.numel() for tensor in tensors}
+
+
+POSITIONS = ("max_position_embeddings", "n_positions", "max_seq_len", "n_ctx", "seq_length", "model_max_length")
 
 
 def _trace(config: dict) -> Trace:
+    family = config.get("model_type")
     with built(config) as model:
-        total, text = elements(model), model.config.get_text_config()
+        text = model.config.get_text_config()
         if getattr(text, "is_encoder_decoder", False) or not getattr(text, "hidden_size", None):
-            raise InputError(f"{config.get('model_type')} isn't a decoder whose hidden size transformers knows")
-        sizes = {"hidden": text.hidden_size, "max_positions": getattr(text, "max_position_embeddings", None) or 4096}
+            raise InputError(f"{family} isn't a decoder whose hidden size transformers knows")
+        if model.get_output_embeddings() is None:
+            raise InputError(f"{family} has no LM head: it generates no tokens")
+        positions = next((n for n in (getattr(text, name, None) for name in POSITIONS) if type(n) is int and n > 0), 0)
         try:
-            prefill = kernels_at([_record(model, batch, length, 0) for batch, length in PREFILL_POINTS])
-            decode = kernels_at([_record(model, batch, 1, length - 1) for batch, length in DECODE_POINTS])
+            prefill, decode = _passes(model, family)
         except InputError:
             raise
         except Exception as error:  # as in `built`
-            raise InputError(
-                f"the code of {config.get('model_type')} in transformers can't run: {one_line(error)}"
-            ) from error
-    kernels = {
-        "prefill": _fit(prefill, [terms(*point, decode=False) for point in PREFILL_POINTS]),
-        "decode": _fit(decode, [terms(*point, decode=True) for point in DECODE_POINTS]),
-    }
-    return Trace(parameters=total, **sizes, **kernels)
+            raise InputError(f"the code of {family} in transformers can't run: {one_line(error)}") from error
+        from recorder import kernels_at
+
+        kernels = {
+            "prefill": _fit(kernels_at(prefill), PREFILL_POINTS, decode=False),
+            "decode": _fit(kernels_at(decode), DECODE_POINTS, decode=True),
+        }
+        total = elements(model)
+        caches = [each.cached() for each in decode]
+        idle = total - sum(n for name, n in _tensors(model).items() if name in decode[0].touched)
+    # no position is too far for a model whose config names no limit (ALiBi, recurrence)
+    sizes = {"hidden": text.hidden_size, "max_positions": positions or MAX_SIZE, "state_bytes": caches[0][1]}
+    chosen = total - _not_chosen(kernels["decode"])
+    try:
+        found = checked(Trace(parameters=total, active_parameters=chosen, **sizes, **kernels))
+    except ValueError as error:
+        raise InputError(f"the trace of {family} makes no sense: {one_line(error)}") from error
+    _plausible(found, family, text, caches, idle)
+    return found
+
+
+def _not_chosen(kernels: tuple[Kernel, ...]) -> int:
+    """Weights of the experts that one token leaves out."""
+    grouped = [kernel for kernel in kernels if kernel.experts]
+    shares = [1 - min(1.0, max(kernel.numbers["m"]) / kernel.experts) for kernel in grouped]
+    weights = [kernel.count * sum(kernel.numbers["weight_bytes"]) / 2 for kernel in grouped]
+    return round(sum(share * weight for share, weight in zip(shares, weights, strict=True)))
+
+
+def _plausible(found: Trace, family: str, text, caches: list, idle: int) -> None:
+    """Refuses a trace whose sums can't be right. Every weight is used; a decode step multiplies each weight that it
+    reads once for each token; keys and values are as wide as the config's heads; the kernels' caches are the cache's.
+    """
+    if idle > 0.02 * found.parameters:
+        raise InputError(f"the trace of {family} leaves {idle / found.parameters:.0%} of its weights unused")
+    ops = [op for op in forward(found, batch=1, q_len=1, kv_len=1024) if op.kind not in ("attention", "kv_write")]
+    flops = sum(op.count * op.flops for op in ops)
+    read = sum(op.count * op.weight_bytes for op in ops if op.kind in ("gemm", "grouped_gemm")) / 2  # elements
+    moved = sum(op.count * op.bytes for op in ops)
+    most = (
+        3 * found.active_parameters + 4 * found.state_bytes
+    )  # bytes: 1.5 times the weights, the state twice and again
+    # norms, biases and recurrences shift FLOPs by 4 % in Mamba-2 of 7 B, 11 % in models of 0.5 M parameters
+    if not 1.8 * read <= flops <= 3 * read or read > 1.1 * found.active_parameters or moved > most:
+        each = f"{flops / 1e9:,.2f} GFLOP a token, and its weights need {2 * read / 1e9:,.2f}"
+        each += f"; {moved / 1e9:,.2f} GB for {2 * found.active_parameters / 1e9:,.2f} of weights"
+        raise InputError(f"the trace of {family} can't be right: a decode step takes {each}")
+    layers, _ = caches[0]
+    if any(other != caches[0] for other in caches[1:]) or found.kv_bytes_per_token != round(2 * sum(layers.values())):
+        kept, kernels = 2 * sum(layers.values()), found.kv_bytes_per_token
+        raise InputError(f"the trace of {family} keeps {kept:,.0f} B a token, but its attention {kernels:,} B")
+    if getattr(text, "kv_lora_rank", None):
+        raise InputError(f"{family} caches latents (kv_lora_rank), which its code in transformers expands")
+    declared = _declared_width(text)
+    wrong = {width for width in layers.values() if declared and round(width) != declared}
+    if wrong:
+        widths = f"{max(wrong):,.0f} elements a token and layer, and its config's heads {declared:,}"
+        raise InputError(f"the trace of {family} can't be right: its cache has {widths}")
+
+
+def _declared_width(text) -> int:
+    """Elements of K and V of one token in a layer, by the config's own heads; 0 if it doesn't say, or for layers that
+    differ.
+    """
+    heads = getattr(text, "num_attention_heads", None)
+    if type(heads) is not int or not heads:
+        return 0
+    dim = getattr(text, "head_dim", None) or getattr(text, "kv_channels", None) or text.hidden_size // heads
+    names = [name for name in ("num_key_value_heads", "num_kv_heads") if hasattr(type(text), name)]  # not stray keys
+    kv_heads = next((getattr(text, name) for name in names if getattr(text, name)), heads)
+    inner = getattr(text, "attn_config", None)  # of DBRX, MPT
+    kv_heads = getattr(inner, "kv_n_heads", None) or kv_heads
+    if getattr(text, "multi_query", False) and not getattr(text, "new_decoder_architecture", False):
+        kv_heads = 1
+    return 2 * kv_heads * dim if type(kv_heads) is int and type(dim) is int else 0
 
 
 def _build(transformers, hf_config):
@@ -303,27 +443,59 @@ def _with_attention(auto, hf_config):
         return auto.from_config(hf_config, attn_implementation="eager")
 
 
-def _fit(records: list[list[dict]], basis: list[list[float]]) -> tuple[Kernel, ...]:
-    """Coefficients of every number of every kernel, from the passes traced at the points of `basis`; the same kernel
-    in several layers becomes one with a count.
+@lru_cache(maxsize=2)
+def _inverse(points: tuple, decode: bool) -> tuple[tuple[Fraction, ...], ...]:
+    """Of the matrix of `terms` at the points, exactly: Gauss and Jordan."""
+    rows = [[Fraction(x) for x in terms(*point, decode=decode)] for point in points]
+    size = len(rows)
+    rows = [row + [Fraction(i == j) for j in range(size)] for i, row in enumerate(rows)]
+    for i in range(size):
+        pivot = next(k for k in range(i, size) if rows[k][i])
+        rows[i], rows[pivot] = rows[pivot], rows[i]
+        rows[i] = [x / rows[i][i] for x in rows[i]]
+        for k in range(size):
+            if k != i and rows[k][i]:
+                rows[k] = [x - rows[k][i] * y for x, y in zip(rows[k], rows[i], strict=True)]
+    return tuple(tuple(row[size:]) for row in rows)
+
+
+@lru_cache(maxsize=2**14)
+def coefficients(values: tuple[int, ...], points: tuple, decode: bool) -> tuple[float, ...]:
+    """A count over `terms`, from its values at the points; the last point is a check. Raises ValueError where the count
+    is no such polynomial, or one with a negative coefficient.
+    >>> coefficients((514, 514, 1026, 1026, 2050), DECODE_POINTS, True)  # 2 kv
+    (0.0, 0.0, 2.0, 0.0)
     """
-    lengths = {len(record) for record in records}
-    if len(lengths) != 1:
+    solved = [sum(map(Fraction.__mul__, row, map(Fraction, values))) for row in _inverse(points[:-1], decode)]
+    if sum(map(Fraction.__mul__, solved, map(Fraction, terms(*points[-1], decode=decode)))) != values[-1]:
+        raise ValueError("is no polynomial in batch and length")
+    if min(solved) < 0:
+        raise ValueError(f"falls with batch or length ({float(min(solved)):g})")
+    return tuple(map(float, solved))
+
+
+def _fit(records: list[list[dict]], points: tuple, *, decode: bool) -> tuple[Kernel, ...]:
+    """Coefficients of every number of every kernel, from the passes traced at `points`; the same kernel in several
+    layers becomes one with a count.
+    """
+    if len({len(record) for record in records}) != 1:
         raise InputError("this model launches other kernels at other sizes, which a trace can't follow")
-    matrix = np.array(basis, dtype=float)
     kernels: dict[str, dict] = {}
     for entries in zip(*records, strict=True):
         first = entries[0]
-        numbers = {}
-        for name in (*COUNTS, *first["dims"]):
-            values = [entry[name] if name in COUNTS else entry["dims"][name] for entry in entries]
-            solved = np.linalg.solve(matrix, np.array(values, dtype=float))
-            scale = max(map(abs, values)) or 1.0
-            numbers[name] = [
-                0.0 if abs(c * matrix[:, i]).max() < 1e-9 * scale else float(_whole(c)) for i, c in enumerate(solved)
-            ]
-        kernel = {"kind": first["kind"], "unit": first["unit"], "numbers": numbers, "experts": first["experts"]}
         name = re.sub(r"\.\d+(?=\.|$)", "", first["name"]).removeprefix("model.")
+        numbers = {}
+        for number in (*COUNTS, *first["dims"]):
+            values = tuple(int(entry[number] if number in COUNTS else entry["dims"][number]) for entry in entries)
+            try:
+                numbers[number] = list(coefficients(values, points, decode))
+            except ValueError as error:
+                raise InputError(f"a trace can't follow {name or 'the model'}: its {number} {error}") from None
+        if decode and first["kind"] not in ("attention", "embedding"):
+            grown = [number for number, found in numbers.items() if any(found[2:])]
+            if grown:  # a table of positions is named embedding; all else of a step is about its one token
+                raise InputError(f"a trace can't follow {name}: its {grown[0]} grow with the context, as in no engine")
+        kernel = {"kind": first["kind"], "unit": first["unit"], "numbers": numbers, "experts": first["experts"]}
         key = json.dumps([name, kernel])
         if key in kernels:
             kernels[key]["count"] += 1
@@ -332,297 +504,67 @@ def _fit(records: list[list[dict]], basis: list[list[float]]) -> tuple[Kernel, .
     return tuple(Kernel(**kernel) for kernel in kernels.values())
 
 
-def _whole(value: float) -> float:
-    """Counts are whole: take off the rounding of the solution."""
-    nearest = round(value)
-    return nearest if abs(value - nearest) < 1e-6 * max(1.0, abs(value)) else value
+def _passes(model, family: str) -> tuple[list, list]:
+    """The recorders of the prefill and decode passes at all points, with a sign of life on stderr."""
+    if _operations(model, 16) - _operations(model, 8) >= 8:
+        raise InputError(f"transformers' code of {family} takes a prompt token by token in Python: too slow to trace")
+    prefill, decode = [], []
+    for batch, length in _progress(PREFILL_POINTS, family):
+        recorder = _record(model, batch, length, 0, _cache(model))
+        prefill.append(recorder)
+        if (batch, length + 1) in DECODE_POINTS:
+            decode.append(_record(model, batch, 1, length, recorder.cache))
+    return prefill, decode
 
 
-def kernels_at(recorders: list) -> list[list[dict]]:
-    """The kernels of passes of several sizes. A module whose code runs a loop over the tokens or chunks of a sequence,
-    and so another number of operations at each size, becomes one kernel besides its products with weights.
-    """
-    counts = [Counter(step["name"] for step in recorder.steps) for recorder in recorders]
-    loops = {name for count in counts for name in count if any(other[name] != count[name] for other in counts)}
-    return [recorder.finish(loops) for recorder in recorders]
+def _progress(points: tuple, family: str):
+    """`points`, with a bar in a terminal, or else a line."""
+    text = f"tracing {family}'s code in transformers, once"
+    if sys.stderr.isatty():
+        from tqdm import tqdm  # comes with transformers
+
+        return tqdm(points, desc=text, unit="size", file=sys.stderr, leave=False)
+    print(f"note: {text}: at {len(points)} sizes; what it shows is kept in {CACHE.name}/", file=sys.stderr, flush=True)
+    return points
 
 
-def _record(model, batch: int, q_len: int, past: int):
-    """The recorder after one pass over `batch` sequences of `q_len` new tokens after `past` cached ones."""
-    import torch
-    from transformers import DynamicCache
-
-    ids = torch.zeros(batch, q_len, dtype=torch.long)
-    options = {"use_cache": False}
-    if past:
-        cache = DynamicCache(config=model.config.get_text_config())
-        model(torch.zeros(batch, past, dtype=torch.long), past_key_values=cache, use_cache=True)
-        options = {"past_key_values": cache, "use_cache": True}
-    recorder = make_recorder(model, batch, q_len, past + q_len)
-    with recorder:
-        model(ids, logits_to_keep=1, **options)
-    return recorder
-
-
-def make_recorder(model, batch: int, q_len: int, kv_len: int):
-    """A TorchDispatchMode that reads the kernels off the operations of a pass.
-
-    A value is a storage: views of it are the same value, and so is the copy of a broadcast view (repeat_kv). Only
-    what depends on the embedded tokens counts: masks and RoPE's tables are made once. Matrix products, grouped
-    products, convolutions and fused attention are kernels of their own; what lies between them in one module is one
-    kernel that reads its true inputs and writes what others use.
-    """
+def _operations(model, tokens: int) -> int:
+    """Operations of one pass over a short prompt."""
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode
 
-    def value(tensor) -> int:
-        return tensor.untyped_storage()._cdata
-
-    def real_elements(tensor) -> int:
-        """Elements that are in memory: broadcast dimensions count once."""
-        return int(np.prod([n for n, stride in zip(tensor.shape, tensor.stride(), strict=True) if stride or n < 2]))
-
-    class Recorder(TorchDispatchMode):
-        def __init__(self):
-            super().__init__()
-            self.modules: list[tuple[str, object]] = [("", model)]
-            self.weights = {value(p) for p in model.parameters()} | {value(b) for b in model.buffers()}
-            self.live: set[int] = set()  # values that depend on the tokens
-            self.same: dict[int, int] = {}  # copies of broadcast views, and cached keys and values with new ones
-            self.bytes: dict[int, int] = {}
-            self.kept: list = []  # a storage's address is its name only while it lives
-            self.steps: list[dict] = []
-            self.cached: set[int] = set()  # new keys and values, which the cache takes over
-            self.group: dict | None = None
-            self.operations = 0
-
-        def __enter__(self):
-            self.hooks = []
-            for name, module in model.named_modules():
-                if not any(True for _ in module.parameters()):
-                    continue  # an activation function and the like belong to the module that calls them
-                self.hooks.append(
-                    module.register_forward_pre_hook(lambda m, _, name=name: self.modules.append((name, m)))
-                )
-                self.hooks.append(module.register_forward_hook(lambda *_: (self.modules.pop(), None)[1]))
-            return super().__enter__()
-
-        def __exit__(self, *exception):
-            for hook in self.hooks:
-                hook.remove()
-            return super().__exit__(*exception)
-
-        def origin(self, tensor) -> int:
-            name = value(tensor)
-            while name in self.same:
-                name = self.same[name]
-            return name
+    class Counting(TorchDispatchMode):
+        count = 0
 
         def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-            self.operations += 1
-            if self.operations > MOST_OPERATIONS:
-                raise InputError("transformers' code takes the prompt token by token in Python: too slow to trace")
-            result = function(*args, **(kwargs or {}))
-            leaves, _ = torch.utils._pytree.tree_flatten((args, kwargs or {}))
-            inputs = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
-            outputs = [leaf for leaf in torch.utils._pytree.tree_flatten(result)[0] if isinstance(leaf, torch.Tensor)]
-            self.kept += inputs + outputs
-            operation = function._schema.name.removeprefix("aten::")
-            for tensor in inputs:
-                self.bytes.setdefault(self.origin(tensor), real_elements(tensor) * tensor.element_size())
-            lives = operation == "embedding" or any(self.origin(t) in self.live for t in inputs)
-            known = {value(tensor) for tensor in inputs}
-            if all(value(tensor) in known for tensor in outputs) and not operation.endswith("_"):
-                return result  # a view
-            if not lives:
-                if operation in ("_to_copy", "clone") and self.origin(inputs[0]) in self.weights:
-                    self.same[value(outputs[0])] = self.origin(inputs[0])  # routers multiply in fp32
-                return result
-            self.live |= {self.origin(tensor) for tensor in outputs}
-            copied = inputs and operation in ("clone", "_to_copy", "contiguous") and real_elements(inputs[0])
-            if copied and copied < inputs[0].numel():
-                self.same[value(outputs[0])] = self.origin(inputs[0])
-                return result
-            for tensor in outputs:
-                self.bytes.setdefault(self.origin(tensor), tensor.numel() * tensor.element_size())
-            old = [t for t in inputs if self.origin(t) not in self.live and t.is_floating_point()]
-            if operation == "cat" and old and self.origin(old[0]) not in self.weights:
-                self.cached |= {self.origin(t) for t in inputs}  # appending to the cache: engines write in place
-                return result
-            self.step(operation, inputs, outputs)
-            return result
+            self.count += 1
+            return function(*args, **(kwargs or {}))
 
-        def step(self, operation: str, inputs: list, outputs: list) -> None:
-            name, module = self.modules[-1]
-            entry = {"name": name, "module": type(module).__name__, "reads": [self.origin(t) for t in inputs]}
-            entry |= {"writes": [self.origin(t) for t in outputs], "experts": 0, "kv_bytes": 0}
-            entry["window"] = sliding_window(module)
-            product = self.product(operation, inputs)
-            if product:
-                self.group = None
-                activations = [t for t in inputs if self.origin(t) not in self.weights and t.is_floating_point()]
-                product["read_bytes"] = sum(real_elements(t) * t.element_size() for t in activations)
-                self.steps.append(entry | product)
-            elif "scaled_dot_product" in operation:
-                self.group = None
-                self.steps.append(entry | self.attention(module, *inputs[:3]))
-            else:
-                elements = sum(tensor.numel() for tensor in outputs)
-                if self.group is None or self.group["name"] != name:
-                    kind = pointwise_kind(operation, type(module).__name__)
-                    self.group = entry | {"kind": kind, "unit": "vector", "flops": 0, "dims": {}}
-                    self.steps.append(self.group)
-                else:
-                    self.group["reads"] += entry["reads"]
-                    self.group["writes"] += entry["writes"]
-                moves = operation in ("embedding", "cat", "clone", "_to_copy", "index", "copy_", "slice_scatter")
-                self.group["flops"] += 0 if moves else elements
-                if outputs and outputs[0].ndim:
-                    width = outputs[0].shape[-1]
-                    self.group["dims"] = {"rows": outputs[0].numel() // max(width, 1), "width": width}
-
-        def product(self, operation: str, inputs: list) -> dict | None:
-            """What a matrix product is, or None."""
-            if operation in ("addmm", "baddbmm"):
-                inputs = inputs[1:]
-            if operation in ("mm", "addmm"):
-                (m, k), n = inputs[0].shape, inputs[1].shape[1]
-                dims = {"m": m, "n": n, "k": k}
-                return {"kind": "gemm", "unit": "tensor", "flops": 2 * m * n * k, "dims": dims}
-            if operation in ("bmm", "baddbmm"):
-                (batch, m, k), n = inputs[0].shape, inputs[1].shape[2]
-                dims = {"m": m, "n": n, "k": k, "batch": batch}
-                return {"kind": "gemm", "unit": "tensor", "flops": 2 * batch * m * n * k, "dims": dims}
-            if operation == "_grouped_mm":
-                (m, k), (experts, _, n) = inputs[0].shape, inputs[1].shape
-                dims = {"m": m, "n": n, "k": k}
-                flops = 2 * m * n * k
-                return {"kind": "grouped_gemm", "unit": "tensor", "flops": flops, "dims": dims, "experts": experts}
-            return None
-
-        def attention(self, module, q, k, v) -> dict:
-            """Fused attention by its true sizes: keys and values before they were repeated for their query heads."""
-            batch, heads, _, head_dim = q.shape
-            kv_len = k.shape[2]
-            kv_heads = self.bytes[self.origin(k)] // (k.element_size() * batch * kv_len * head_dim)
-            dims = {"heads": heads, "kv_heads": kv_heads, "head_dim": head_dim, "v_head_dim": v.shape[3]}
-            dims["window"] = sliding_window(module)
-            return {"kind": "attention", "unit": "tensor", "flops": 0, "dims": dims}
-
-        def fuse_attention(self) -> None:
-            """Attention that is spelled out (scores, softmax, weighted sum) becomes one fused kernel, as in engines."""
-            scores = None
-            for index, step in enumerate(self.steps):
-                dims = step["dims"]
-                if step["kind"] != "gemm" or "batch" not in dims or set(step["reads"]) & self.weights:
-                    continue
-                heads, rest = divmod(dims["batch"], batch)
-                first = self.steps[scores] if scores is not None else None
-                if rest or dims["m"] != q_len:
-                    continue
-                if first is None or not 0 <= dims["k"] - first["dims"]["n"] <= 1:  # one more with an attention sink
-                    scores = index
-                else:
-                    keys, width = first["dims"]["n"], first["dims"]["k"]
-                    kv_heads = max(1, self.bytes[first["reads"][1]] // (2 * batch * keys * width))
-                    shape = {"heads": heads, "kv_heads": min(kv_heads, heads), "head_dim": width}
-                    # a sliding layer's cache holds its window only
-                    window = step["window"] or (keys if keys < kv_len else 0)
-                    step |= {
-                        "kind": "attention",
-                        "flops": 0,
-                        "dims": shape | {"v_head_dim": dims["n"], "window": window},
-                    }
-                    step["reads"] = [*first["reads"], step["reads"][1]]
-                    for inner in self.steps[scores:index]:
-                        inner["dims"], inner["reads"], inner["writes"] = {}, [], []
-                    scores = None
-
-        def uses(self) -> dict[int, set[int]]:
-            """The steps that read each value."""
-            uses: dict[int, set[int]] = {}
-            for index, step in enumerate(self.steps):
-                for name in step["reads"]:
-                    uses.setdefault(name, set()).add(index)
-            return uses
-
-        def merge_loops(self, loops: set[str]) -> None:
-            """All that a module in `loops` does, but for products with weights, becomes its first such step."""
-            first: dict[str, dict] = {}
-            for step in self.steps:
-                weighted = step["unit"] == "tensor" and set(step["reads"]) & self.weights
-                if step["name"] not in loops or weighted or not step["dims"]:
-                    continue
-                whole = first.setdefault(step["name"], step)
-                if whole is not step:
-                    for field in ("reads", "writes", "flops"):
-                        whole[field] = whole[field] + step[field]
-                    step["dims"], step["reads"], step["writes"] = {}, [], []
-            for step in first.values():
-                step |= {"kind": "elementwise", "unit": "vector", "dims": {"rows": batch * q_len, "width": 1}}
-                step.pop("read_bytes", None)
-
-        def finish(self, loops: frozenset[str] = frozenset()) -> list[dict]:
-            """The kernels with their bytes; products of one input merged, as engines do."""
-            self.fuse_attention()
-            self.merge_loops(loops)
-            uses = self.uses()
-            for index, step in enumerate(self.steps):  # fuse a pointwise chain into its only consumer in the module
-                readers = {reader for name in step["writes"] for reader in uses.get(name, ())} - {index}
-                target = self.steps[min(readers)] if len(readers) == 1 else None
-                if target and step["unit"] == target["unit"] == "vector" and step["name"] == target["name"]:
-                    target["reads"] = step["reads"] + target["reads"]
-                    target["writes"] = step["writes"] + target["writes"]
-                    target["flops"] += step["flops"]
-                    step["dims"], step["reads"], step["writes"] = {}, [], []
-            uses = self.uses()
-            entries: list[dict] = []
-            by_input: dict[tuple, dict] = {}
-            for index, step in enumerate(self.steps):
-                written = set(step["writes"])
-                reads = set(step["reads"]) - written
-                last = index == len(self.steps) - 1
-                used_later = {
-                    name for name in written if last or uses.get(name, set()) - {index} or name in self.cached
-                }
-                entry = {name: step[name] for name in ("name", "kind", "unit", "flops", "dims", "experts", "kv_bytes")}
-                entry["weight_bytes"] = sum(self.bytes[name] for name in reads & self.weights)
-                entry["in_bytes"] = sum(self.bytes[name] for name in (reads & self.live) - self.weights)
-                if step["kind"] == "embedding":
-                    entry["weight_bytes"] = sum(self.bytes[name] for name in written)  # the rows it gathers
-                elif "read_bytes" in step:
-                    entry["in_bytes"] = step["read_bytes"]
-                entry["out_bytes"] = sum(self.bytes[name] for name in used_later)
-                shared = (*[name for name in step["reads"] if name not in self.weights][:1], entry["dims"].get("k"))
-                sibling = by_input.get(shared) if step["kind"] == "gemm" and entry["weight_bytes"] else None
-                if sibling:
-                    sibling["dims"]["n"] += entry["dims"]["n"]
-                    for name in ("flops", "weight_bytes", "out_bytes"):
-                        sibling[name] += entry[name]
-                    continue
-                if step["kind"] == "gemm" and entry["weight_bytes"]:
-                    by_input[shared] = entry
-                if entry["dims"]:
-                    entries.append(entry)
-            return entries
-
-    return Recorder()
+    with Counting() as counting:
+        model(torch.zeros(2, tokens, dtype=torch.long), use_cache=False)
+    return counting.count
 
 
-def sliding_window(module) -> int:
-    """Of an attention module; 0: none. Its own, or its config's where all layers are alike."""
-    if hasattr(module, "sliding_window"):
-        return module.sliding_window or 0
-    config = getattr(module, "config", None)
-    return 0 if getattr(config, "layer_types", None) else getattr(config, "sliding_window", None) or 0
+def _cache(model):
+    """An empty cache for the model."""
+    from recorder import WatchedCache
+
+    return WatchedCache(config=model.config.get_text_config())
 
 
-def pointwise_kind(operation: str, module: str) -> str:
-    """Which pointwise kernel a chain of operations resembles."""
-    if operation == "embedding":
-        return "embedding"
-    if "Norm" in module:
-        return "norm"
-    if "Attention" in module:
-        return "rope"
-    return "swiglu" if "MLP" in module else "elementwise"
+def _record(model, batch: int, q_len: int, past: int, cache):
+    """The recorder after one pass over `batch` sequences of `q_len` new tokens after the `past` ones in `cache`."""
+    import inspect
+
+    import torch
+
+    from recorder import Recorder
+
+    names = inspect.signature(model.forward).parameters  # recurrent models call theirs otherwise
+    name = next((name for name in ("past_key_values", "cache_params") if name in names), None)
+    if name is None:
+        raise InputError("its code in transformers takes no cache")
+    options = {name: cache, "use_cache": True, "logits_to_keep": 1}
+    with Recorder(model, batch, q_len, past + q_len, cache) as recorder:
+        model(torch.zeros(batch, q_len, dtype=torch.long), **options)
+    return recorder

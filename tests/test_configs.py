@@ -1,7 +1,11 @@
 """Models by name and by file: the catalogue, config.json, and files that are neither."""
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +13,8 @@ import configs
 from estimator import Case, estimate, guarded, run
 from inputs import InputError
 from model import forward
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def test_every_file_of_the_catalogue_has_its_source_and_sizes():
@@ -109,3 +115,115 @@ def test_traced_models_end_to_end(tmp_path, monkeypatch):
     assert json.loads(run(["--model", str(path), "--json", "--output-tokens", "3"]))["tpot_s"] > 0
     for refused in (["--attention", "naive"], ["--weights", "int4"], ["--set", "model.layers=3"], ["--method", "seed"]):
         assert guarded(run, ["--model", str(path), *refused]) == 2
+
+
+def refusal(capsys, *arguments):
+    """The one line of a command that is refused."""
+    assert guarded(run, list(arguments)) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1
+    return error
+
+
+COMPRESSED = {
+    "quant_method": "compressed-tensors",
+    "config_groups": {"a": {"weights": {"num_bits": 4, "group_size": 128}}},
+}
+
+
+@pytest.mark.parametrize(
+    "pattern", ["re:(.*)*x", "re:(a+)+$", "re:(a|a)*b", "re:" + ".*" * 9 + "!", "re:" + "l?" * 40 + "!"]
+)
+def test_a_pattern_that_never_ends_is_refused(tmp_path, capsys, pattern):
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(LLAMA | {"quantization_config": COMPRESSED | {"ignore": [pattern]}}))
+    assert "for ever" in refusal(capsys, "--model", str(path))
+
+
+def test_patterns_as_published_are_read(tmp_path):
+    path = tmp_path / "config.json"
+    patterns = [r"re:.*self_attn.*", r"re:.*\.layers\.\d+\.mlp\.gate$", r"re:.*(router|gate)\.weight", "lm_head"]
+    path.write_text(json.dumps(LLAMA | {"quantization_config": COMPRESSED | {"ignore": patterns}}))
+    assert [part for part, _ in configs.find_model(str(path)).quantization.parts] == ["attention"]
+
+
+def test_a_flag_overrides_formats_that_no_one_knows(tmp_path, capsys):
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(LLAMA | {"quantization_config": {"quant_method": "of tomorrow"}}))
+    error = refusal(capsys, "--model", str(path))
+    assert "unknown quant_method 'of tomorrow'" in error and "--weights" in error
+    assert "unknown quant_method" in refusal(capsys, "--model", str(path), "--kv-cache", "fp8")
+    for formats in ({"weights": "int4"}, {"weights": "fp8", "activations": "fp8"}, {"weights": "bf16"}):
+        plain = estimate(Case(model="llama3.2-1b", hardware="h100-sxm", **formats))
+        assert estimate(Case(model=str(path), hardware="h100-sxm", **formats)).tpot_s == plain.tpot_s
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model_type": "nemotron-nas", "block_configs": ["none"] * 16}, "block_configs has 'none'"),
+        ({"model_type": "nemotron-nas", "block_configs": [None] * 16}, "must be an object"),
+        ({"architectures": ["LlamaForSequenceClassification"]}, "without an LM head"),
+        ({"architectures": ["LlamaModel"]}, "without an LM head"),
+        ({"model_type": "bert", "architectures": ["BertForMaskedLM"]}, "without an LM head"),
+        ({"is_encoder_decoder": True}, "encoder-decoder"),
+        ({"model_type": "falcon_mamba", "time_step_rank": 256}, "first Mamba"),
+    ],
+)
+def test_what_no_decoder_of_tokens_is_refused_at_once(tmp_path, capsys, changes, message):
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(LLAMA | changes))
+    assert message in refusal(capsys, "--model", str(path))
+
+
+def test_sizes_that_a_nested_config_leaves_out_are_its_familys():
+    text = {"model_type": "mistral", "num_hidden_layers": 2}
+    model = configs.model_from_config({"model_type": "x", "text_config": text}, name="x", title="x")
+    assert (model.hidden, model.kv_heads, model.sliding_window, model.layers) == (4096, 8, 4096, 2)
+    with pytest.raises(InputError, match=r"'hidden_size' .* is missing"):  # a file of its own has it
+        configs.model_from_config(text, name="x", title="x")
+    text = text | {"hidden_size": None}
+    with pytest.raises(InputError, match=r"'hidden_size' .* is missing"):  # and null is no default
+        configs.model_from_config({"model_type": "x", "text_config": text}, name="x", title="x")
+
+
+def test_pipes_are_read_once(tmp_path):
+    source = configs.CATALOGUE / "llama3.2-1b.json"
+    command = [sys.executable, str(ROOT / "estimator.py"), "--json", "--model"]
+    with source.open("rb") as stream:
+        piped = subprocess.run([*command, "/dev/stdin"], stdin=stream, capture_output=True, text=True, check=False)
+    script = f"{' '.join(command)} <(cat {source})"
+    substituted = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
+    expected = estimate(Case(model="llama3.2-1b")).tpot_s
+    for result in (piped, substituted):
+        assert result.returncode == 0, result.stderr
+        assert json.loads(result.stdout)["tpot_s"] == expected
+    empty = subprocess.run([*command, "/dev/stdin"], input="", capture_output=True, text=True, check=False)
+    assert empty.returncode == 2 and "is not JSON" in empty.stderr and empty.stderr.count("\n") == 1
+    os.mkfifo(tmp_path / "config.json")  # without a writer
+    for path in (tmp_path, tmp_path / "config.json"):
+        with pytest.raises(InputError, match="is not JSON"):
+            configs.find_model(str(path))
+
+
+def test_paths_that_can_not_be_followed(tmp_path, monkeypatch):
+    long = "/".join(["a" * 200] * 30)
+    for name in (long, long + "/config.json", "b" * 5000, str(tmp_path / ("c" * 300))):
+        with pytest.raises(InputError) as refused:
+            configs.find_model(name)
+        assert "\n" not in str(refused.value) and len(str(refused.value)) < 600
+    folder = tmp_path / "locked"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    folder.chmod(0o600)
+    denied = "can't be searched|can't read|model_type"  # the last: to root nothing is locked
+    try:
+        with pytest.raises(InputError, match=denied):
+            configs.find_model(str(folder))
+    finally:
+        folder.chmod(0o700)
+
+
+def test_an_unknown_name_says_where_to_get_its_config(capsys):
+    for name in ("someone/Some-Model-7B", "no-such-model"):
+        assert "https://huggingface.co/ORG/NAME/resolve/main/config.json" in refusal(capsys, "--model", name)

@@ -30,7 +30,8 @@ MAY_IMPORT = {
     "model": {"inputs", "layers", "ops", "precision"},
     "memory": {"inputs", "model", "ops"},
     "roofline": set(),
-    "traced": {"inputs", "ops"},
+    "recorder": {"inputs"},
+    "traced": {"inputs", "ops", "recorder"},
     "configs": {"inputs", "model", "precision", "traced"},
     "variants": {"inputs", "ops"},
     "report": {"cycles", "experts", "hardware", "intervals", "variants"},
@@ -86,5 +87,5 @@ def test_every_module_is_in_the_table():
 def test_imports(module):
     found = imports(ROOT / f"{module}.py")
     assert found & OURS <= MAY_IMPORT[module]
-    if module not in ("visualize", "validation/pictures", "traced"):
+    if module not in ("visualize", "validation/pictures", "traced", "recorder"):
         assert not found & {"torch", "matplotlib"}

@@ -32,10 +32,14 @@ from roofline import roofline_s
 # kimi-k2 the hub has 3,416 more.
 PUBLISHED = {
     "deepseek-r1": (671_026_419_200, 37_552_297_472, 70_272),
+    "deepseek-r1-distill-qwen-1.5b": (1_777_088_000, 1_777_088_000, 28_672),
     "deepseek-v3": (671_026_419_200, 37_552_297_472, 70_272),
     "gemma2-27b": (27_227_128_320, 27_227_128_320, 376_832),
+    "gemma2-2b": (2_614_341_888, 2_614_341_888, 106_496),
     "gemma2-9b": (9_241_705_984, 9_241_705_984, 344_064),
     "gemma3-12b": (11_766_034_176, 11_766_034_176, 393_216),
+    "gemma3-1b": (999_885_952, 999_885_952, 26_624),
+    "gemma3-270m": (268_098_176, 268_098_176, 18_432),
     "gemma3-27b": (27_009_346_304, 27_009_346_304, 507_904),
     "gemma3-4b": (3_880_263_168, 3_880_263_168, 139_264),
     "glm4-9b": (9_399_951_360, 9_399_951_360, 40_960),
@@ -46,6 +50,8 @@ PUBLISHED = {
     "gpt-oss-120b": (116_829_156_672, 5_711_982_912, 73_728),
     "gpt-oss-20b": (20_914_757_184, 4_187_440_704, 49_152),
     "kimi-k2": (1_026_408_232_448, 32_861_500_928, 70_272),
+    "kimi-k2-0905": (1_026_408_232_448, 32_861_500_928, 70_272),
+    "kimi-k2-thinking": (1_026_408_232_448, 32_861_500_928, 70_272),
     "llama2-13b": (13_015_864_320, 13_015_864_320, 819_200),
     "llama2-70b": (68_976_648_192, 68_976_648_192, 327_680),
     "llama2-7b": (6_738_415_616, 6_738_415_616, 524_288),
@@ -56,21 +62,45 @@ PUBLISHED = {
     "llama3.1-8b": (8_030_261_248, 8_030_261_248, 131_072),
     "llama3.2-1b": (1_235_814_400, 1_235_814_400, 32_768),
     "llama3.2-3b": (3_212_749_824, 3_212_749_824, 114_688),
+    "llama4-maverick": (400_711_848_960, 17_184_691_200, 196_608),
+    "llama4-scout": (107_769_861_120, 17_172_894_720, 196_608),
+    "ministral-8b": (8_019_808_256, 8_019_808_256, 147_456),
     "mistral-7b": (7_241_732_096, 7_241_732_096, 131_072),
+    "mistral-7b-v0.2": (7_241_732_096, 7_241_732_096, 131_072),
     "mistral-7b-v0.3": (7_248_023_552, 7_248_023_552, 131_072),
+    "mistral-large": (122_610_069_504, 122_610_069_504, 360_448),
+    "mistral-nemo": (12_247_782_400, 12_247_782_400, 163_840),
+    "mistral-small-22b": (22_247_282_688, 22_247_282_688, 229_376),
+    "mistral-small-24b": (23_572_403_200, 23_572_403_200, 163_840),
+    "mistral-small-3.1-24b": (23_572_403_200, 23_572_403_200, 163_840),
     "mixtral-8x22b": (140_620_634_112, 39_152_031_744, 229_376),
     "mixtral-8x7b": (46_702_792_704, 12_879_925_248, 131_072),
     "phi3-medium": (13_960_238_080, 13_960_238_080, 204_800),
     "phi3-mini": (3_821_079_552, 3_821_079_552, 393_216),
+    "phi3.5-mini": (3_821_079_552, 3_821_079_552, 393_216),
     "phi4": (14_659_507_200, 14_659_507_200, 204_800),
+    "phi4-mini": (3_836_021_760, 3_836_021_760, 131_072),
+    "qwen2.5-0.5b": (494_032_768, 494_032_768, 12_288),
+    "qwen2.5-1.5b": (1_543_714_304, 1_543_714_304, 28_672),
+    "qwen2.5-14b": (14_770_033_664, 14_770_033_664, 196_608),
+    "qwen2.5-32b": (32_763_876_352, 32_763_876_352, 262_144),
+    "qwen2.5-3b": (3_085_938_688, 3_085_938_688, 36_864),
     "qwen2.5-72b": (72_706_203_648, 72_706_203_648, 327_680),
     "qwen2.5-7b": (7_615_616_512, 7_615_616_512, 57_344),
     "qwen3-0.6b": (596_049_920, 596_049_920, 114_688),
     "qwen3-1.7b": (1_720_574_976, 1_720_574_976, 114_688),
+    "qwen3-14b": (14_768_307_200, 14_768_307_200, 163_840),
     "qwen3-235b-a22b": (235_093_634_560, 22_190_763_520, 192_512),
+    "qwen3-235b-a22b-2507": (235_093_634_560, 22_190_763_520, 192_512),
     "qwen3-30b-a3b": (30_532_122_624, 3_353_032_704, 98_304),
+    "qwen3-30b-a3b-2507": (30_532_122_624, 3_353_032_704, 98_304),
     "qwen3-32b": (32_762_123_264, 32_762_123_264, 262_144),
+    "qwen3-4b": (4_022_468_096, 4_022_468_096, 147_456),
+    "qwen3-4b-2507": (4_022_468_096, 4_022_468_096, 147_456),
     "qwen3-8b": (8_190_735_360, 8_190_735_360, 147_456),
+    "qwen3-coder-30b-a3b": (30_532_122_624, 3_353_032_704, 98_304),
+    "qwen3-coder-480b-a35b": (480_154_875_392, 35_474_765_312, 253_952),
+    "tinyllama-1.1b": (1_100_048_384, 1_100_048_384, 22_528),
 }
 
 
@@ -90,6 +120,44 @@ def test_names():
     assert find_model("Qwen3-8B") is find_model("qwen3-8b")
     for hub, name in hub_names().items():
         assert find_model(hub).name == name
+
+
+POPULAR = {  # names as people type them
+    "Qwen/Qwen3-4B": "qwen3-4b",
+    "Qwen/Qwen3-4B-Instruct-2507": "qwen3-4b-2507",
+    "Qwen/Qwen3-14B": "qwen3-14b",
+    "Qwen/Qwen3-Coder-30B-A3B-Instruct": "qwen3-coder-30b-a3b",
+    "Qwen/Qwen2.5-0.5B-Instruct": "qwen2.5-0.5b",
+    "Qwen/Qwen2.5-1.5B-Instruct": "qwen2.5-1.5b",
+    "Qwen/Qwen2.5-3B-Instruct": "qwen2.5-3b",
+    "Qwen/Qwen2.5-14B-Instruct": "qwen2.5-14b",
+    "Qwen/Qwen2.5-32B-Instruct": "qwen2.5-32b",
+    "Qwen/QwQ-32B": "qwen2.5-32b",
+    "mistralai/Mistral-Nemo-Instruct-2407": "mistral-nemo",
+    "mistralai/Mistral-Small-24B-Instruct-2501": "mistral-small-24b",
+    "mistralai/Mistral-Small-3.1-24B-Instruct-2503": "mistral-small-3.1-24b",
+    "deepseek-ai/DeepSeek-R1-0528": "deepseek-r1",
+    "deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B": "deepseek-r1-distill-qwen-1.5b",
+    "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B": "qwen2.5-7b",
+    "deepseek-ai/DeepSeek-R1-Distill-Qwen-14B": "qwen2.5-14b",
+    "deepseek-ai/DeepSeek-R1-Distill-Qwen-32B": "qwen2.5-32b",
+    "deepseek-ai/DeepSeek-R1-Distill-Llama-8B": "llama3.1-8b",
+    "deepseek-ai/DeepSeek-R1-Distill-Llama-70B": "llama3.1-70b",
+    "meta-llama/Llama-3.3-70B-Instruct": "llama3.1-70b",
+    "llama3.3-70b": "llama3.1-70b",
+    "meta-llama/Llama-4-Scout-17B-16E-Instruct": "llama4-scout",
+    "meta-llama/Llama-4-Maverick-17B-128E-Instruct": "llama4-maverick",
+    "microsoft/Phi-3.5-mini-instruct": "phi3.5-mini",
+    "google/gemma-2-2b-it": "gemma2-2b",
+    "google/gemma-3-1b-it": "gemma3-1b",
+    "moonshotai/Kimi-K2-Instruct-0905": "kimi-k2-0905",
+    "moonshotai/Kimi-K2-Thinking": "kimi-k2-thinking",
+}
+
+
+@pytest.mark.parametrize(("typed", "name"), POPULAR.items())
+def test_popular_names(typed, name):
+    assert find_model(typed).name == name
 
 
 def test_the_home_workload_reads_no_file_of_the_catalogue():
@@ -336,10 +404,10 @@ REFUSED = [
     (LLAMA, {"hidden_size": "big"}, "must be a whole number from 1 to"),
     (LLAMA, {"num_attention_heads": 30, "num_key_value_heads": 8}, "model.heads (30) must be a multiple"),
     (LLAMA, {"model_type": "lama"}, "did you mean llama?"),
-    (LLAMA, {"model_type": "bert"}, "known: cohere, deepseek_ref"),
+    (LLAMA, {"model_type": "bert"}, "known: bailing_moe, chatglm, cohere"),
     (LLAMA, {"model_type": None}, "key 'model_type' is missing"),
     (LLAMA, {"model_type": "mistral", "sliding_window": 0}, "key 'sliding_window' (model_type mistral)"),
-    (LLAMA, {"model_type": "gemma2"}, "key 'sliding_window' (model_type gemma2) is missing"),
+    (LLAMA, {"model_type": "gemma2", "sliding_window": None}, "key 'sliding_window' (model_type gemma2) is missing"),
     (LLAMA, {"tie_word_embeddings": "yes"}, "must be true or false"),
     (LLAMA, {"num_hidden_layers": 10**9}, "must be a whole number from 1 to 4096"),
     (V3, {"num_experts_per_tok": 300}, "model.experts_per_token (300) is more than model.experts (256)"),

@@ -1,5 +1,9 @@
 """The trace of a model's real code against the explicit graph, and what a trace must survive."""
 
+import json
+from dataclasses import asdict, replace
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -103,14 +107,105 @@ def test_attention_that_is_spelled_out_is_fused():
     assert "attention" in kinds and "softmax" not in kinds
 
 
+def changed(data, *path, to):
+    """A copy of a parsed trace with another value at `path`; DROP takes it away."""
+    data = json.loads(json.dumps(data))
+    inner = data
+    for key in path[:-1]:
+        inner = inner[key]
+    if to is DROP:
+        del inner[path[-1]]
+    else:
+        inner[path[-1]] = to
+    return data
+
+
+DROP = object()
+FIRST = ("decode", 1, "numbers")  # of a norm
+DAMAGES = [
+    *((("parameters",), value) for value in (-1, 0, 1.5, "8", None, True, float("nan"), DROP)),
+    *((("state_bytes",), value) for value in (-1, 0.5)),
+    *((("decode",), value) for value in ([], {}, None, [1], [[]], DROP)),
+    *(
+        ((*FIRST, "flops"), value)
+        for value in ([], [1.0], [-1.0] * 4, [float("inf")] * 4, ["1"] * 4, [1] * 5, None, DROP)
+    ),
+    *((("decode", 1, "count"), value) for value in (0, -3, 2.5, "2")),
+    (("decode", 1, "kind"), "nothing"),
+    (("decode", 1, "unit"), "vectors"),
+    (("decode", 1, "experts"), 4),
+    ((*FIRST, "rows"), DROP),
+    (("more",), 1),
+    (("active_parameters",), 10**12),
+]
+
+
+@pytest.mark.parametrize(("path", "to"), DAMAGES)
+def test_what_no_trace_can_be_is_not_read(llama, path, to):
+    data = changed(asdict(llama), *path, to=to)
+    body = json.dumps(data)
+    with pytest.raises((ValueError, TypeError, KeyError, AttributeError)):
+        traced._kept(json.dumps({"sha256": traced._digest(body), "trace": body}).encode())
+
+
 def test_a_damaged_trace_is_traced_again(tmp_path, monkeypatch, llama):
     monkeypatch.setattr(traced, "CACHE", tmp_path)
     monkeypatch.setattr(traced, "_trace", lambda config: llama)
     assert traced.trace(LLAMA) == llama
     (kept,) = tmp_path.glob("*.json")
-    for content in ("", "[]", '{"a": 1}'):
-        kept.write_text(content)
+    good = kept.read_bytes()
+    digit = good.replace(b'parameters\\": ', b'parameters\\": 1', 1)
+    assert digit != good
+    nothing = (b"", b"[]", b"null", b"3", b'{"a": 1}', b"\xff\xfe", b"[" * 100_000)
+    for content in (*nothing, good[:-1], good[: len(good) // 2], good + good, digit):
+        kept.write_bytes(content)
         assert traced.trace(LLAMA) == llama
+        assert kept.read_bytes() == good
+    kept.unlink()
+    kept.mkdir()  # something else altogether: said, and no obstacle
+    assert traced.trace(LLAMA) == llama
+
+
+def scaled(trace, kind, factor, *names):
+    """The trace with these numbers of the decode step's kernels of a kind times `factor`."""
+    kernels = []
+    for kernel in trace.decode:
+        numbers = {n: [x * factor for x in v] if n in names else v for n, v in kernel.numbers.items()}
+        kernels.append(replace(kernel, numbers=numbers) if kernel.kind == kind else kernel)
+    return replace(trace, decode=tuple(kernels))
+
+
+def test_a_trace_that_can_not_be_right_is_refused(llama):
+    class Text(SimpleNamespace):
+        num_key_value_heads = 2
+
+    text = Text(num_attention_heads=8, head_dim=32, hidden_size=256)
+    caches = [({0: 128.0, 1: 128.0}, 0)] * 5  # elements of K and V a token: 2 heads of 32, by layer
+    traced._plausible(llama, "x", text, caches, 0)
+    wrong = [
+        (scaled(llama, "gemm", 20, "flops"), caches, 0, "GFLOP a token"),  # a padded prefill for a step
+        (scaled(llama, "norm", 10_000, "in_bytes"), caches, 0, "GB for"),
+        (scaled(llama, "attention", 0.5, "kv_heads"), caches, 0, "keeps 512 B a token, but its attention 256 B"),
+        (llama, [caches[0], ({0: 128.0}, 0)], 0, "keeps"),  # another cache at another size
+        (llama, caches, llama.parameters // 10, "10% of its weights unused"),
+    ]
+    wide = [({0: 512.0, 1: 512.0}, 0)] * 5  # keys of each query head kept
+    wrong.append((scaled(llama, "attention", 4, "kv_heads"), wide, 0, "its config's heads 128"))
+    for trace, kept, idle, message in wrong:
+        with pytest.raises(InputError, match=message):
+            traced._plausible(trace, "x", text, kept, idle)
+    text.kv_lora_rank = 512
+    with pytest.raises(InputError, match="latents"):
+        traced._plausible(llama, "x", text, caches, 0)
+
+
+def test_tracing_says_so(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(traced, "CACHE", tmp_path)
+    traced.trace(LLAMA)
+    said = capsys.readouterr()
+    assert said.out == "" and said.err.count("\n") == 1 and said.err.startswith("note: tracing llama's code")
+    traced.trace(LLAMA)
+    assert capsys.readouterr().err == ""
 
 
 def test_a_recurrent_model():
@@ -129,9 +224,9 @@ def test_a_recurrent_model():
 def test_a_loop_over_chunks_is_one_kernel():
     import transformers
 
-    config = transformers.AutoConfig.for_model("qwen3_next").to_dict() | {"num_hidden_layers": 4, "vocab_size": 1000}
+    config = transformers.AutoConfig.for_model("qwen3_next").to_dict() | {"num_hidden_layers": 2, "vocab_size": 1000}
     config |= {"hidden_size": 256, "num_experts": 4, "num_experts_per_tok": 2, "pad_token_id": 0}
-    config["layer_types"] = config["layer_types"][:4]
+    config["layer_types"] = config["layer_types"][2:4]  # one of each kind
     trace = traced.trace(config)
     explicit = model_from_config(config, name="x", title="x")
     assert trace.parameters == explicit.parameters

@@ -37,8 +37,8 @@ def examine(file: Path) -> dict:
         except InputError:
             pass  # transformers doesn't know it: said in the table
     way = "explicit" if isinstance(model, Model) else "traced"
-    active = model.active_parameters if isinstance(model, Model) else model.parameters
-    return {"family": model.family, "way": way, "parameters": model.parameters, "active": active, "code": code}
+    counts = {"parameters": model.parameters, "active": model.active_parameters}
+    return {"family": model.family, "way": way, **counts, "code": code}
 
 
 def models_table() -> tuple[list[list], str]:
