@@ -13,13 +13,19 @@ from report import as_json, text
 from traced import Kernel, Trace, TracedModel
 
 
-def kernels(more):
-    """One product and one attention, as coefficients over 1, B, B * context, or 1, B, B * prompt and `more`."""
-    per_token = (lambda x: [0.0, 0.0, x, *more]) if more else (lambda x: [0.0, x, 0.0])
-    fixed = {name: [value, 0.0, 0.0, *more] for name, value in (("n", 64.0), ("k", 64.0), ("weight_bytes", 8192.0))}
-    product = fixed | {"m": per_token(1.0), "flops": per_token(8192.0), "in_bytes": per_token(128.0)}
-    product |= {"out_bytes": per_token(128.0), "kv_bytes": [0.0] * (3 + len(more))}
-    shape = {"heads": 2, "kv_heads": 1, "head_dim": 32, "v_head_dim": 32, "window": 0}
+def kernels(terms):
+    """One product and one attention, as coefficients over 1, B, length, B * length and what else `terms` counts: of a
+    prompt `length` is its tokens, of a decode step its context, and each sequence has one token.
+    """
+
+    def over(**known):
+        return [float(known.get(name, 0.0)) for name in ("one", "batch", "length", "both")] + [0.0] * (terms - 4)
+
+    each = "both" if terms > 4 else "batch"  # the tokens of a pass
+    product = {name: over(one=value) for name, value in (("n", 64), ("k", 64), ("weight_bytes", 8192))}
+    product |= {name: over(**{each: value}) for name, value in (("m", 1), ("flops", 8192), ("in_bytes", 128))}
+    product |= {"out_bytes": over(**{each: 128}), "kv_bytes": over()}
+    shape = {"heads": 2, "kv_heads": 1, "head_dim": 32, "v_head_dim": 32, "window": 0, "owns": 1}
     heads = {name: [float(value)] for name, value in shape.items()}
     return (
         Kernel(name="proj", kind="gemm", unit="tensor", count=4, numbers=product),
@@ -27,11 +33,9 @@ def kernels(more):
     )
 
 
+SIZES = {"parameters": 16384, "active_parameters": 16384, "state_bytes": 0, "hidden": 64, "max_positions": 4096}
 TRACED = TracedModel(
-    name="traced",
-    title="Traced",
-    family="x",
-    trace=Trace(parameters=16384, hidden=64, max_positions=4096, prefill=kernels([0.0]), decode=kernels([])),
+    name="traced", title="Traced", family="x", trace=Trace(**SIZES, prefill=kernels(6), decode=kernels(4))
 )
 
 
@@ -47,7 +51,7 @@ def test_a_traced_model_is_estimated_and_reported():
     assert est.ttft_s > bound.ttft_s > 0 and est.tpot_s > bound.tpot_s > 0
     assert est.max_context > 105
     assert "Traced (0.00 B parameters)" in text(est, {}, bound=bound)
-    assert '"active_parameters": null' in as_json(est, {}, bound)
+    assert '"active_parameters": 16384' in as_json(est, {}, bound)
     both = estimate(replace(case, speculative=2, draft=LLAMA3_8B))
     assert "vocabulary" not in text(both, {})
     kept = estimate(replace(case, model=replace(TRACED, quantization=precision("bf16", "int4"))))
