@@ -217,7 +217,7 @@ class Engine:
         as it is for a benchmark of one kernel, `sustained` for a pass.
         """
         if "fused" in op.dims:  # into attention: no launch or wait of its own, but its stream
-            causes = cycle_causes(op, chip, arch)
+            causes = cycle_causes(op, chip, without_waits(arch))
             return {cause: causes[cause] for cause in ("dram", "vector") if np.any(causes.get(cause, 0.0))}
         causes = cycle_causes(op, chip, self.kernel(op, arch), weights_resident=weights_resident, resident=resident)
         if self.kv_copies and of_decode(op):
@@ -232,6 +232,12 @@ class Engine:
 
 MIB, GIB = 2**20, 2**30
 ATTENTION = ("attention", "index_scores", "scan", "state_update")  # kernels that ask which tokens are of one sequence
+
+
+def without_waits(arch: Architecture) -> Architecture:
+    """`arch` whose elementwise kernels and KV append stream: nothing walks their rows or waits for them."""
+    stream = replace(arch.pointwise, elements_per_clock={})
+    return replace(arch, pointwise=stream, attention=replace(arch.attention, append_waits=0.0))
 
 
 def with_query(append: Op, attended: Op) -> Op:

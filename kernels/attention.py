@@ -3,10 +3,13 @@
 Closed form and vectorised: the sizes broadcast, nothing loops over shapes. A call takes
     launch + max(compute, memory) + combine
 where compute is the busiest SM's: KV blocks of MMAs with the softmax that they don't hide, prologues and epilogues,
-the ragged end; and memory the slower of DRAM and L2. Sources: FlashAttention-2 (arXiv:2307.08691) for the tiling, the
-causal skip and the split rule; FlashAttention-3 (arXiv:2407.08608, section 3.1) for softmax competing with the MMAs;
-Flash-Decoding (crfm.stanford.edu/2023/10/12/flashdecoding.html) for split-KV and its combine kernel; Graham, SIAM J.
-Appl. Math. 17 (1969) for the list-scheduling bound behind the tail.
+the ragged end; and memory the slower of DRAM and L2. What is hidden is no cause: the time has those of the side that
+binds, of the launch and of the combine kernel, whose start and walk over the splits are latency (an engine that closes
+the gaps between kernels keeps it) and whose partial results go through DRAM.
+Sources: FlashAttention-2 (arXiv:2307.08691) for the tiling, the causal skip and the split rule; FlashAttention-3
+(arXiv:2407.08608, section 3.1) for softmax competing with the MMAs; Flash-Decoding
+(crfm.stanford.edu/2023/10/12/flashdecoding.html) for split-KV and its combine kernel; Graham, SIAM J. Appl. Math. 17
+(1969) for the list-scheduling bound behind the tail.
 """
 
 import numpy as np
@@ -44,35 +47,37 @@ def prefill_attention(op, chip, arch, *, resident=0.0) -> dict[str, np.ndarray]:
     ctas, blocks = b * h / group * tiles, b * h / group * blocks
     mma, softmax = _block_clocks(tile_m, keys, d + v, kv_width, op, chip, arch)
     sm_hz, per_sm = chip.sm_count * chip.clock_hz, _ctas_per_sm(tile_m, keys, d, kv_width, chip, fit)
-    # Throughput, all SMs busy. CTAs on one SM hide each other's prologue and epilogue.
     cta_s = fit.cta_waits * chip.dram_latency_s
     mma_s, softmax_s = blocks * mma / sm_hz, blocks * softmax / sm_hz
-    ends_s = splits * ctas * cta_s / (chip.sm_count * per_sm)
-    # The longest CTA by itself: its blocks in series, each waiting for its K and then its V.
     wait_s = 0.0 if sparse else 2 * chip.l2_latency_s  # a warp of its own gathers keys, two blocks ahead
-    chain_s = np.ceil(longest / splits) * ((mma + softmax) / chip.clock_hz + wait_s) + cta_s
-    compute_s = np.maximum(chain_s, mma_s + softmax_s + ends_s + fit.tail * chain_s)
     # q, k, v and out go through DRAM once; every tile reads its K and V again from the L2.
     dram_rate = chip.dram_read_bytes_per_s * fit.dram_efficiency
     cold = 1 - np.asarray(resident, dtype=float)[..., None]
     dram_s = cold * (b * q * h * (d + v) * io_bytes + b * k * kv_width * kv * kv_bytes) / dram_rate
     l2_s = blocks * keys * kv_width * kv_bytes / _l2_rate(chip, fit)
-    memory_s = np.maximum(dram_s, l2_s)
-    combine_s = _combine_s(splits, b * q * h * v, chip, fit)
-    pick = _fastest(np.maximum(compute_s, memory_s) + combine_s)
-    ideal_s = np.asarray(op.flops / chip.tensor_flops_per_s(op.dtype))
-    compute = _in_order(
-        pick(compute_s),
-        tensor=ideal_s,
-        tensor_overhead=pick(mma_s) - ideal_s,
-        softmax=pick(softmax_s),
-        epilogue=pick(ends_s),
-    )
+
+    def split(splits):
+        """(CTAs in series on busy SMs, the longest CTA by itself, its blocks, the ends of CTAs, combine kernel)."""
+        # Throughput, all SMs busy. CTAs on one SM hide each other's prologue and epilogue.
+        ends_s = splits * ctas * cta_s / (chip.sm_count * per_sm)
+        # The longest CTA by itself: its blocks in series, each waiting for its K and then its V.
+        steps = np.ceil(longest / splits)
+        chain_s = steps * ((mma + softmax) / chip.clock_hz + wait_s) + cta_s
+        busy_s = mma_s + softmax_s + ends_s + fit.tail * chain_s
+        return busy_s, chain_s, steps, ends_s, _combine_s(splits, b * q * h * v, chip, fit)
+
+    busy_s, chain_s, *_, combine_s = split(splits)
+    total_s = np.maximum(np.maximum(chain_s, busy_s), np.maximum(dram_s, l2_s)) + sum(combine_s)
+    busy_s, chain_s, steps, ends_s, combine_s = split(_fastest(splits, total_s))
+    # Where the longest CTA binds, what its blocks take beyond an even share of all blocks is idle SMs.
+    alone = chain_s > busy_s
+    mma_s = np.where(alone, np.minimum(steps * mma / chip.clock_hz, mma_s), mma_s)
+    softmax_s = np.where(alone, np.minimum(steps * softmax / chip.clock_hz, softmax_s), softmax_s)
+    latency_s = np.where(alone, steps * wait_s + cta_s, ends_s)
+    compute_s = np.maximum(chain_s, busy_s)
+    causes = _causes(op, chip, compute_s, (mma_s, softmax_s, latency_s), (dram_s, l2_s, 0.0), combine_s)
     launch_s = (fit.launch_clocks + fit.extra_kernels * fit.kernel_clocks) / chip.clock_hz
-    return _answer(pick, compute_s, compute, dram_s, l2_s) | {
-        "latency": compute["latency"] * pick(compute_s >= memory_s) + pick(combine_s),
-        "launch": np.full_like(ideal_s, launch_s),
-    }
+    return causes | {"launch": np.full_like(causes["tensor"], launch_s)}
 
 
 def decode_attention(op, chip, arch, *, resident=0.0) -> dict[str, np.ndarray]:
@@ -86,40 +91,36 @@ def decode_attention(op, chip, arch, *, resident=0.0) -> dict[str, np.ndarray]:
     per_sm = _ctas_per_sm(fit.decode_tile_m, keys, d, kv_width, chip, fit)
     sm_hz, slots = chip.sm_count * chip.clock_hz, chip.sm_count * per_sm
     may_split = (whole_ctas < ENOUGH_CTAS * slots) & (fit.split_mha | (group > 1)) & fit.split_decode
-    splits = np.where(may_split, SPLITS, 1.0)
-    ctas = whole_ctas * splits
     mma, softmax = _block_clocks(fit.decode_tile_m, keys, d + v, kv_width, op, chip, arch)
-    blocks = np.ceil(np.ceil(kv / keys) / splits)  # of the longest CTA
-    # Waves of CTAs. Those on one SM share its pipes: two take twice as long but wait at the same time.
     ends_s = fit.cta_waits * chip.dram_latency_s / per_sm
-    cta_s = blocks * (mma + softmax) / chip.clock_hz + ends_s
-    wait_s = blocks * 2 * chip.l2_latency_s
-    compute_s = np.ceil(ctas / chip.sm_count) * cta_s + wait_s
     dram_rate = chip.dram_read_bytes_per_s * fit.dram_efficiency
     io, kv_read = b * q * h * (d + v) * io_bytes, b * k * kv * kv_width * kv_bytes
-    tail_s = np.where(ctas > slots, fit.tail * (cta_s + wait_s), 0.0)
     dram_s = (1 - np.asarray(resident, dtype=float)[..., None]) * (io + kv_read) / dram_rate
     l2_s = (io + kv_read * tiles) / _l2_rate(chip, fit)  # every tile reads its K and V
-    memory_s = np.maximum(dram_s, l2_s) + tail_s
-    combine_s = _combine_s(splits, b * q * h * v, chip, fit)
-    pick = _fastest(np.maximum(compute_s, memory_s) + combine_s)
+
+    def split(splits):
+        """(compute, the idle end of a call bound by memory, CTAs, blocks of each, waits, combine kernel)."""
+        # Waves of CTAs. Those on one SM share its pipes: two take twice as long but wait at the same time.
+        ctas, blocks = whole_ctas * splits, np.ceil(np.ceil(kv / keys) / splits)  # of the longest CTA
+        cta_s = blocks * (mma + softmax) / chip.clock_hz + ends_s
+        wait_s = blocks * 2 * chip.l2_latency_s
+        compute_s = np.ceil(ctas / chip.sm_count) * cta_s + wait_s
+        tail_s = np.where(ctas > slots, fit.tail * (cta_s + wait_s), 0.0)
+        return compute_s, tail_s, ctas, blocks, wait_s, _combine_s(splits, b * q * h * v, chip, fit)
+
+    splits = np.where(may_split, SPLITS, 1.0)
+    compute_s, tail_s, *_, combine_s = split(splits)
+    total_s = np.maximum(compute_s, np.maximum(dram_s, l2_s) + tail_s) + sum(combine_s)
+    compute_s, tail_s, ctas, blocks, wait_s, combine_s = split(_fastest(splits, total_s))
+    even = ctas * blocks / sm_hz  # seconds of a clock a block, were all SMs as busy
+    parts = (even * mma, even * softmax, ctas * ends_s / chip.sm_count + wait_s)
+    causes = _causes(op, chip, compute_s, parts, (dram_s, l2_s, tail_s), combine_s)
     # Packing a group into a tile copies the output; with several sequences and KV heads, q and more.
     copies = np.where(group > 1, 1 + fit.pack_copies * ((b > 1) & (k > 1)), 0.0) * (fit.pack_copies > 0)
-    ideal_s = np.asarray(op.flops / chip.tensor_flops_per_s(op.dtype))
-    compute = _in_order(
-        pick(compute_s),
-        tensor=ideal_s,
-        tensor_overhead=pick(ctas * blocks * mma / sm_hz) - ideal_s,
-        softmax=pick(ctas * blocks * softmax / sm_hz),
-        epilogue=pick(ctas * ends_s / chip.sm_count),
-        latency=pick(wait_s),
-    )
-    causes = _answer(pick, compute_s, compute, dram_s, l2_s, tail_s)
-    compute_bound = pick(compute_s >= memory_s)
+    launch_s = (fit.launch_clocks + (fit.extra_kernels + copies) * fit.kernel_clocks) / chip.clock_hz
     return causes | {
-        "dram": causes["dram"] + pick(copies * io / dram_rate),
-        "latency": compute["latency"] * compute_bound + pick(combine_s),
-        "launch": pick((fit.launch_clocks + (fit.extra_kernels + copies) * fit.kernel_clocks) / chip.clock_hz),
+        "dram": causes["dram"] + (copies * io / dram_rate)[..., 0],
+        "launch": launch_s[..., 0] + 0.0 * causes["tensor"],
     }
 
 
@@ -150,15 +151,20 @@ def index_scores(op, chip, arch) -> dict[str, np.ndarray]:
 
 
 def kv_append(op, chip, arch, *, resident=0.0) -> dict[str, np.ndarray]:
-    """Seconds by cause of the kernel that writes new K and V to the cache: DRAM, or what its CTAs wait beyond that.
+    """Seconds by cause of the kernel that writes new K and V to the cache: the longer of DRAM and what its CTAs wait.
     One CTA a token with a thread an element, up to APPEND_THREADS; the threads of an SM bound the tokens in flight.
     """
     fit = arch.attention
     dram_s = (1 - resident) * op.bytes / (chip.dram_read_bytes_per_s * fit.dram_efficiency)
     threads = np.minimum(op.dims["width"] / 2, APPEND_THREADS)
     waves = op.dims["rows"] * threads / (chip.threads_per_sm * chip.sm_count)
-    wait_s = np.maximum(waves * fit.append_waits * chip.dram_latency_s - dram_s, 0.0)
-    return {"dram": dram_s, "latency": wait_s, "launch": fit.kernel_clocks / chip.clock_hz + 0.0 * dram_s}
+    wait_s = waves * fit.append_waits * chip.dram_latency_s
+    by_dram = dram_s >= wait_s
+    return {
+        "dram": dram_s * by_dram,
+        "latency": wait_s * (1 - by_dram),
+        "launch": fit.kernel_clocks / chip.clock_hz + 0.0 * dram_s,
+    }
 
 
 def _columns(op) -> list[np.ndarray]:
@@ -229,33 +235,36 @@ def _l2_rate(chip, fit) -> float:
 
 
 def _combine_s(splits, out_elements, chip, fit):
-    """The kernel that merges the splits: two launches' worth, a walk over the splits, partials written and read."""
+    """The kernel that merges the splits: (two launches' worth and a walk over them, partials written and read)."""
     walk_s = 2 * fit.kernel_clocks / chip.clock_hz + splits * fit.combine_reads * chip.l2_latency_s
     partial_bytes = 2 * splits * PARTIAL_BYTES * out_elements
-    return np.where(splits > 1, walk_s + partial_bytes / (chip.dram_read_bytes_per_s * fit.dram_efficiency), 0.0)
+    merged = splits > 1
+    return walk_s * merged, partial_bytes / (chip.dram_read_bytes_per_s * fit.dram_efficiency) * merged
 
 
-def _fastest(seconds):
-    """A function that takes from an array its value at the fastest split."""
-    best = np.argmin(seconds, axis=-1)[..., None]
-    return lambda x: np.take_along_axis(np.broadcast_to(x, seconds.shape), best, axis=-1)[..., 0]
+def _fastest(splits, total_s):
+    """[..., 1]: of the candidates on the last axis the one that takes least."""
+    best = np.argmin(total_s, axis=-1)[..., None]
+    return np.take_along_axis(np.broadcast_to(splits, total_s.shape), best, axis=-1)
 
 
-def _in_order(total_s, **parts) -> dict[str, np.ndarray]:
-    """Parts in order until total_s is used up; what is left over is wave_tail. Adds up exactly."""
-    out, left = {"latency": 0.0 * total_s}, total_s
-    for name, seconds in parts.items():
-        out[name] = np.clip(seconds, 0.0, left)
-        left = left - out[name]
-    return out | {"wave_tail": left}
-
-
-def _answer(pick, compute_s, compute, dram_s, l2_s, tail_s=0.0) -> dict[str, np.ndarray]:
-    """The causes of whichever side binds."""
-    memory_bound = pick(compute_s < np.maximum(dram_s, l2_s) + tail_s)
-    causes = {name: seconds * ~memory_bound for name, seconds in compute.items() if name != "latency"}
-    by_dram = pick(dram_s >= l2_s)
-    causes["dram"] = pick(dram_s) * (memory_bound & by_dram)
-    causes["l2"] = pick(l2_s) * (memory_bound & ~by_dram)
-    causes["wave_tail"] = causes["wave_tail"] + pick(tail_s + 0.0 * compute_s) * memory_bound
-    return causes
+def _causes(op, chip, compute_s, parts, memory, combine_s) -> dict[str, np.ndarray]:
+    """Seconds by cause, but for the launch, of the side that binds. parts: MMAs, softmax and waits of compute_s, whose
+    rest is idle SMs. memory: DRAM, L2, and idle SMs at the end. All have a last axis of one, which is dropped.
+    """
+    (mma_s, softmax_s, latency_s), (dram_s, l2_s, tail_s), (walk_s, partials_s) = parts, memory, combine_s
+    ideal_s = np.asarray(op.flops / chip.tensor_flops_per_s(op.dtype))[..., None]
+    by_compute = compute_s >= np.maximum(dram_s, l2_s) + tail_s
+    by_dram = (dram_s >= l2_s) & ~by_compute
+    idle_s = np.maximum(compute_s - mma_s - softmax_s - latency_s, 0.0)
+    tensor_s = np.minimum(ideal_s, mma_s)
+    causes = {
+        "tensor": tensor_s * by_compute,
+        "tensor_overhead": (mma_s - tensor_s) * by_compute,
+        "softmax": softmax_s * by_compute,
+        "wave_tail": np.where(by_compute, idle_s, tail_s),
+        "dram": dram_s * by_dram + partials_s,
+        "l2": l2_s * ~(by_compute | by_dram),
+        "latency": latency_s * by_compute + walk_s,
+    }
+    return {cause: seconds[..., 0] for cause, seconds in causes.items()}

@@ -7,6 +7,9 @@ the fastest candidate. For each candidate
     total   = launch + p-norm(on-chip, L2 traffic, DRAM traffic)                            (overlapped, imperfectly)
 Where all SMs are busy, the power limit lowers the clock: on-chip time is then at least that of the MMAs at the share of
 the tensor peak that the power limit leaves.
+The causes of the total are what a higher rate of each would save: on-chip, L2 and DRAM their weight in the p-norm; of
+the main loop what binds its k-steps (MMAs, shared memory, the port to the L2, widening; waits, where a CTA is alone);
+where the power limit binds, of all on the chip the MMAs alone.
 Every term is non-decreasing in m, n, k and non-increasing in clock, SM count, L2 and DRAM bandwidth; so are the
 p-norm and the minimum over candidates. A p-norm is never below its largest term, hence never below the roofline.
 
@@ -16,7 +19,7 @@ along k is then as many bytes as with 2-byte operands. Weights narrower than the
 are widened on the CUDA cores, tile by tile, by kernels of their own: WEIGHT_ONLY_TILES.
 """
 
-from functools import lru_cache
+from functools import lru_cache, reduce
 
 import numpy as np
 
@@ -86,7 +89,7 @@ def gemm(op, chip, arch, *, resident=0.0, weights_resident=0.0) -> dict[str, np.
     best = np.argmin(every["total"], axis=-1)
     parts = _parts(candidates[:, best], m, n, k, batch, resident, *rates)
     ideal_s = m * n * k * batch / (chip.sm_count * fma_per_clock * chip.clock_hz)
-    return _by_cause(parts, ideal_s, arch.gemm.launch_clocks / chip.clock_hz)
+    return _by_cause(parts, ideal_s, chip.clock_hz, arch.gemm.launch_clocks / chip.clock_hz)
 
 
 def operands(op, chip, arch, tensor_efficiency) -> tuple[tuple, tuple, float]:
@@ -139,19 +142,83 @@ def _candidates(tiles, splits, shared_bytes_per_sm, registers_per_sm, ctas_per_s
 def _parts(
     candidates, m, n, k, batch, resident, widths, chip, arch, fma_per_clock, power_fma, weights_resident, turns=0.0
 ) -> dict:
-    """Seconds (and a few clocks) of each part for the given candidates, all broadcast; "total" is without launch.
+    """Seconds of each part (and what _by_cause splits them by) for the given candidates, all broadcast; "total" is
+    without launch.
     fma_per_clock: of the MMAs of one SM; power_fma: of those of an SM where all work, within the power limit.
     turns: the part of its operands' way into registers that a CTA's MMAs wait for; 0, where they run side by side.
     """
-    rows, columns, k_step, stages, warp_rows, warp_columns, reach, pair, per_sm, split, _ = candidates
-    a_width, b_width, c_width, dequant_ops, dequant_clocks = widths
-    clock, fit, specialised = chip.clock_hz, arch.gemm, arch.specialised and not dequant_ops
+    rows, columns, k_step, *_, pair, per_sm, split, _ = candidates
+    a_width, b_width, c_width, dequant_ops, _ = widths
+    fit, specialised = arch.gemm, arch.specialised and not dequant_ops
     tiles_m, tiles_n = np.ceil(m / (rows * pair)), np.ceil(n / columns)
     ctas = tiles_m * pair * tiles_n * split * batch
     steps = np.ceil(np.ceil(k / k_step) / split)
     real_rows, real_columns = np.minimum(m, rows), np.minimum(n, columns)  # loads and stores skip the padding
+    step = _step(candidates, real_rows, real_columns, resident, widths, chip, arch, fma_per_clock, turns)
+    store = c_width * real_rows * real_columns / fit.epilogue_bytes_per_clock  # clocks of one tile
+    start_s, store_s, waves, deepest = _waves(ctas, per_sm, steps, step, store, specialised, chip, fit)
+    loop_s = sum(count * clocks for count, _, clocks in waves) / chip.clock_hz
 
-    # Clocks of one k-step of one CTA: MMAs (on the padding too), shared memory, the SM's port to the L2.
+    a_bytes, b_bytes, c_bytes = a_width * m * k * batch, b_width * k * n * batch, c_width * m * n * batch
+    reduce_s = (split > 1) * (fit.split_k_s + split * m * n * batch * REDUCE_BYTES / chip.l2_bytes_per_s)
+    cluster = arch.cluster if specialised else 1
+    l2_s = (a_bytes * tiles_n + b_bytes * np.ceil(tiles_m / cluster) + c_bytes) / chip.l2_bytes_per_s
+    dram_bytes = a_bytes + b_bytes * (1 - weights_resident) + c_bytes
+    stream_s = dram_bytes / (chip.dram_read_bytes_per_s * fit.dram_efficiency)
+    dram_s = (1 - resident) * (stream_s + fit.dram_ramp_s)
+    unlimited_s = start_s + loop_s + store_s + reduce_s
+    on_chip_s = np.maximum(unlimited_s, m * n * k * batch / (chip.sm_count * power_fma * chip.clock_hz))
+    total_s, weights = _overlapped(fit.overlap, on_chip=on_chip_s, l2=l2_s, dram=dram_s)
+    return {
+        "total": total_s,
+        "weights": weights,
+        "on_chip": on_chip_s,
+        "limited": on_chip_s > unlimited_s,  # by the power limit
+        "ramp": fit.dram_ramp_s / (stream_s + fit.dram_ramp_s),
+        "start": start_s,
+        "step": step,
+        "steps": steps,
+        "waves": waves,
+        "even": ctas / (chip.sm_count * deepest),  # part of the busiest SM's work that an SM has on average
+        "behind": store if specialised else 0.0,  # clocks of a CTA's stores, beside the main loop
+        "store": store_s,
+        "split_k": (split > 1) * fit.split_k_s,
+        "reduce": reduce_s,
+    }
+
+
+def _waves(ctas, per_sm, steps, step, store, specialised, chip, fit) -> tuple:
+    """Seconds of the starts and of the stores that show; (how many, CTAs on an SM, clocks of the main loop) of the full
+    waves and of the last; CTAs of the busiest SM. step: of `_step`; store: clocks of storing one tile.
+
+    The first CTAs spread over the SMs one each; those of a partial last wave start where slots fall free, and the slots
+    of one SM fall free together: so a partial wave lasts about as long as a full one.
+    """
+    full = np.floor(ctas / (chip.sm_count * per_sm))
+    rest = ctas - full * chip.sm_count * per_sm
+    last = np.where(full > 0, np.minimum(rest, per_sm), np.ceil(rest / chip.sm_count))
+    loop_full, loop_last = (steps * np.maximum(some * step["busy"], step["alone"]) for some in (per_sm, last))
+    waves, deepest = ((full, per_sm, loop_full), (1.0 * (last > 0), last, loop_last)), full * per_sm + last
+    if not specialised:
+        return (full + (last > 0)) * fit.wave_clocks / chip.clock_hz, deepest * store / chip.clock_hz, waves, deepest
+    # one start and one store show; the other stores only where they outlast the main loop
+    outlast = sum(count * np.maximum(some * store - loop, 0.0) for count, some, loop in waves)
+    return fit.wave_clocks / chip.clock_hz, (outlast + store) / chip.clock_hz, waves, deepest
+
+
+def _overlapped(exponent, **seconds) -> tuple:
+    """(their p-norm, each one's term in it over that of the largest)."""
+    largest = reduce(np.maximum, seconds.values())
+    weights = {name: (each / largest) ** exponent for name, each in seconds.items()}
+    return largest * sum(weights.values()) ** (1 / exponent), weights
+
+
+def _step(candidates, real_rows, real_columns, resident, widths, chip, arch, fma_per_clock, turns) -> dict:
+    """Clocks of one k-step of one CTA: "busy" of what the CTAs of an SM share, "alone" where none hides its waits."""
+    rows, columns, k_step, stages, warp_rows, warp_columns, reach, pair, *_ = candidates
+    a_width, b_width, _, dequant_ops, dequant_clocks = widths
+    specialised = arch.specialised and not dequant_ops
+    # MMAs (on the padding too), shared memory, the SM's port to the L2
     mma = rows * columns * k_step / fma_per_clock
     panel_bytes = (a_width * real_rows + b_width * real_columns / pair) * k_step
     read_bytes = rows * columns * k_step * (a_width / warp_columns + b_width / (pair * warp_rows))  # by every warp tile
@@ -162,81 +229,74 @@ def _parts(
     busy = np.maximum(operands, mma + dequant) + turns * np.minimum(operands, mma)
     # A CTA alone on its SM also waits at barriers, and for loads: stages - 1 steps are in flight (Little's law).
     load_s = chip.dram_latency_s * (1 - resident) + chip.l2_latency_s * resident
-    step_clocks = 0 if specialised else fit.step_clocks + dequant_clocks
-    alone = np.maximum(np.maximum(busy, mma / reach + dequant) + step_clocks, load_s * clock / (stages - 1))
-
-    store = c_width * real_rows * real_columns / fit.epilogue_bytes_per_clock  # clocks of one tile
-    start_s, loop_s, store_s, deepest = _waves(ctas, per_sm, steps, busy, alone, store, specialised, chip, fit)
-
-    a_bytes, b_bytes, c_bytes = a_width * m * k * batch, b_width * k * n * batch, c_width * m * n * batch
-    reduce_s = (split > 1) * (fit.split_k_s + split * m * n * batch * REDUCE_BYTES / chip.l2_bytes_per_s)
-    cluster = arch.cluster if specialised else 1
-    l2_s = (a_bytes * tiles_n + b_bytes * np.ceil(tiles_m / cluster) + c_bytes) / chip.l2_bytes_per_s
-    dram_bytes = a_bytes + b_bytes * (1 - weights_resident) + c_bytes
-    dram_s = (1 - resident) * (dram_bytes / (chip.dram_read_bytes_per_s * fit.dram_efficiency) + fit.dram_ramp_s)
-    unlimited_s = start_s + loop_s + store_s + reduce_s
-    on_chip_s = np.maximum(unlimited_s, m * n * k * batch / (chip.sm_count * power_fma * clock))
-    largest = np.maximum(np.maximum(on_chip_s, l2_s), dram_s)
-    weights = {
-        "on_chip": (on_chip_s / largest) ** fit.overlap,
-        "l2": (l2_s / largest) ** fit.overlap,
-        "dram": (dram_s / largest) ** fit.overlap,
-    }
+    load = load_s * chip.clock_hz / (stages - 1)
+    barrier = 0 if specialised else arch.gemm.step_clocks + dequant_clocks
+    reached = mma / reach + dequant  # by the tensor cores that one CTA's warps reach
     return {
-        "total": largest * sum(weights.values()) ** (1 / fit.overlap),
-        "weights": weights,
-        "on_chip": on_chip_s,
-        "held_back": on_chip_s - unlimited_s,  # by the power limit
-        "even_dequant": steps * ctas / chip.sm_count * np.minimum(dequant, busy - mma) / clock,
-        "even_mma": steps * ctas / chip.sm_count * mma / clock,  # if every SM had the same number of k-steps
-        "even_busy": steps * ctas / chip.sm_count * busy / clock,
-        "busiest": steps * deepest * busy / clock,
+        "mma": mma,
+        "reach": reach,
+        "reached": reached,
+        "dequant": dequant,
+        "operands": operands,
         "by_port": port >= shared,
-        "start": start_s,
-        "loop": loop_s,
-        "store": store_s + reduce_s,
+        "turns": turns,
+        "busy": busy,
+        "barrier": barrier,
+        "load": load,
+        "alone": np.maximum(np.maximum(busy, reached) + barrier, load),
     }
 
 
-def _waves(ctas, per_sm, steps, busy, alone, store, specialised, chip, fit) -> tuple[np.ndarray, ...]:
-    """Seconds of the starts, main loops and stores of all waves that show, and the CTAs of the busiest SM. busy, alone:
-    clocks of a k-step of one CTA, among others and by itself; store: of storing one tile.
-
-    The first CTAs spread over the SMs one each; those of a partial last wave start where slots fall free, and the slots
-    of one SM fall free together: so a partial wave lasts about as long as a full one.
+def _loop_by_cause(parts) -> dict:
+    """Clocks of the busiest SM's main loop by what binds its k-steps ("operands": shared memory or the port), and
+    "store", of waves whose stores, beside the loop, outlast it.
     """
-    full = np.floor(ctas / (chip.sm_count * per_sm))
-    rest = ctas - full * chip.sm_count * per_sm
-    last = np.where(full > 0, np.minimum(rest, per_sm), np.ceil(rest / chip.sm_count))
-    deepest = full * per_sm + last
-    loop_full = steps * np.maximum(per_sm * busy, alone)
-    loop_last = steps * np.maximum(last * busy, alone) * (last > 0)
-    loop_s = (full * loop_full + loop_last) / chip.clock_hz
-    if not specialised:
-        starts = full + (last > 0)
-        return starts * fit.wave_clocks / chip.clock_hz, loop_s, deepest * store / chip.clock_hz, deepest
-    # one start and one store show; the other stores only where they outlast the main loop
-    behind = full * np.maximum(loop_full, per_sm * store) + np.maximum(loop_last, last * store)
-    store_s = behind / chip.clock_hz - loop_s + store / chip.clock_hz
-    return fit.wave_clocks / chip.clock_hz, loop_s, store_s, deepest
+    step, behind = parts["step"], parts["behind"]
+    busy, alone, load = step["busy"], step["alone"], step["load"]
+    together = by_itself = hidden = 0.0
+    for count, ctas, loop in parts["waves"]:
+        shown = count * (loop >= ctas * behind)
+        shares = ctas * busy >= alone
+        together, by_itself = together + shown * ctas * shares, by_itself + shown * ~shares
+        hidden = hidden + (count - shown) * loop
+    waits, reaches_few = load >= alone, step["reached"] > busy
+    multiplies = by_itself * ~waits
+    few, together = multiplies * reaches_few, together + multiplies * ~reaches_few
+    # What binds counts in full; of the other, the part that waits for its turn.
+    by_mma = step["mma"] + step["dequant"] >= step["operands"]
+    clocks = {
+        "tensor": together * step["mma"] * np.where(by_mma, 1.0, step["turns"]) + few * step["mma"] / step["reach"],
+        "vector": (together * by_mma + few) * step["dequant"],
+        "operands": together * step["operands"] * np.where(by_mma, step["turns"], 1.0),
+        "latency": by_itself * np.where(waits, load, step["barrier"]),
+    }
+    return {name: parts["steps"] * each for name, each in clocks.items()} | {"store": hidden}
 
 
-def _by_cause(parts, ideal_s, launch_s) -> dict[str, np.ndarray]:
-    """Overlapped phases share the time by their weight in the p-norm; the on-chip share is cut in proportion."""
-    weights = parts["weights"]
+def _by_cause(parts, ideal_s, clock_hz, launch_s) -> dict[str, np.ndarray]:
+    """Seconds that a cause is worth. Of the total, phases that overlap are worth their weight in the p-norm; of the
+    on-chip phase the parts that follow one another what they take, or the MMAs all of it, where the power limit binds.
+    """
+    weights, limited, by_port = parts["weights"], parts["limited"], parts["step"]["by_port"]
     unit = parts["total"] / sum(weights.values())
+    l2_s, dram_s = unit * weights["l2"], unit * weights["dram"]
     on_chip = unit * weights["on_chip"] / parts["on_chip"]
-    starved = parts["even_busy"] - parts["even_mma"] - parts["even_dequant"]  # MMAs waiting for operands
+    unlimited = on_chip * ~limited
+    loop = _loop_by_cause(parts)
+    even = parts["even"] / clock_hz  # of what the busiest SM does; the rest is what makes it the busiest
+    mma_s = np.where(limited, parts["on_chip"], even * loop["tensor"])
+    tensor_s = np.minimum(ideal_s, mma_s)
+    operands_s = unlimited * even * loop["operands"]
     return {
-        "tensor": on_chip * ideal_s,
-        "tensor_overhead": on_chip * (parts["even_mma"] - ideal_s + parts["held_back"]),
-        "dram": unit * weights["dram"],
-        "vector": on_chip * parts["even_dequant"],
-        "l2": unit * weights["l2"] + on_chip * starved * parts["by_port"],
-        "shared": on_chip * starved * ~parts["by_port"],
-        "wave_tail": on_chip * (parts["busiest"] - parts["even_busy"]),
-        "epilogue": on_chip * parts["store"],
-        "latency": on_chip * (parts["start"] + parts["loop"] - parts["busiest"]),
+        "tensor": on_chip * tensor_s,
+        "tensor_overhead": on_chip * (mma_s - tensor_s),
+        "dram": dram_s * (1 - parts["ramp"]),
+        "vector": unlimited * even * loop["vector"],
+        "l2": l2_s + operands_s * by_port + unlimited * (parts["reduce"] - parts["split_k"]),
+        "shared": operands_s * ~by_port,
+        "wave_tail": unlimited * (1 / clock_hz - even) * (loop["tensor"] + loop["vector"] + loop["operands"]),
+        "epilogue": unlimited * (parts["store"] + loop["store"] / clock_hz + parts["split_k"]),
+        "latency": unlimited * (parts["start"] + loop["latency"] / clock_hz) + dram_s * parts["ramp"],
         "launch": np.full_like(parts["total"], launch_s),
     }
 

@@ -54,7 +54,8 @@ def grouped_gemm(op, chip, arch, *, resident=0.0) -> dict[str, np.ndarray]:
     best = np.where(untuned > 0, np.where(tokens <= experts, 0, 1), np.argmin(total_s, axis=-1))
     chosen = np.take_along_axis(counts, best[..., None], axis=-1)[..., 0]
     ideal_s = m * n * k / (chip.sm_count * rate * chip.clock_hz)
-    return _by_cause(parts(candidates[:, best], chosen, *each), ideal_s, arch.gemm.launch_clocks / chip.clock_hz)
+    found = parts(candidates[:, best], chosen, *each)
+    return _by_cause(found, ideal_s, chip.clock_hz, arch.gemm.launch_clocks / chip.clock_hz)
 
 
 def _tile_counts(op, heights) -> np.ndarray:

@@ -58,18 +58,27 @@ def _launch_s(kernels, arch) -> float:
 
 
 def _walk(op, chip, arch, chunk, chain, stream_s) -> dict[str, np.ndarray]:
-    """Waves of CTAs that wait, then walk chunk by chunk, `chain` products each; the stream, where that is longer."""
+    """Waves of CTAs that wait, then walk chunk by chunk; the stream, where that is longer. A chunk takes `chain`
+    products in a row (latency), or its MMAs where those are longer: a larger MMA rate then shortens the whole walk, the
+    padding of the last chunk and the SMs without a head included.
+    """
     walks, steps = op.dims["walks"], np.ceil(op.dims["q_len"] / chunk)
     waves = np.ceil(walks / chip.sm_count)
     ideal_s = op.flops / chip.tensor_flops_per_s(op.dtype)
     mma_s = ideal_s * chip.sm_count / (walks * op.dims["q_len"]) * chunk  # of one step of one head on one SM
-    walk_s = waves * steps * np.maximum(chain * arch.recurrent.product_clocks / chip.clock_hz, mma_s)
+    chain_s = chain * arch.recurrent.product_clocks / chip.clock_hz
+    walk_s = waves * steps * np.maximum(chain_s, mma_s)
     wait_s = waves * arch.recurrent.waits * chip.dram_latency_s
     by_dram = stream_s > walk_s
+    by_chain = (mma_s < chain_s) & ~by_dram
+    by_mma = ~(by_chain | by_dram)
+    even_s = walks / chip.sm_count * steps * mma_s  # if every SM had as many heads
     return {
-        "tensor": ideal_s * (1 - by_dram),
+        "tensor": ideal_s * by_mma,
+        "tensor_overhead": (even_s - ideal_s) * by_mma,
+        "wave_tail": (walk_s - even_s) * by_mma,
         "dram": stream_s * by_dram,
-        "latency": wait_s + (walk_s - ideal_s) * (1 - by_dram),
+        "latency": wait_s + walk_s * by_chain,
     }
 
 
