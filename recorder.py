@@ -77,6 +77,7 @@ class Recorder(TorchDispatchMode):
         self.owners: dict[str, int] = {}  # layers of the cache by the modules that filled them
         self.touched: set[int] = set()  # weights that any operation reads
         self.past: set[int] = set()  # keys and values in the cache
+        self.expanded: set[int] = set()  # keys and values that weights make of cached latents
         self.new: set[int] = set()  # those of this pass, which a kernel writes there
         self.group: dict | None = None
         self.operations = 0
@@ -135,6 +136,8 @@ class Recorder(TorchDispatchMode):
         product = self.product(operation, inputs)
         if not product and "scaled_dot_product" not in operation and self.copied(operation, inputs, living, outputs):
             return
+        if living and {self.origin(tensor) for tensor in living} <= self.past | self.expanded:
+            self.expanded |= {self.origin(tensor) for tensor in outputs}
         for tensor in outputs:
             share = self.unlike.get(storage(tensor), 1.0)
             self.held.setdefault(self.origin(tensor), (tensor.numel() * share, tensor.element_size()))
@@ -228,9 +231,10 @@ class Recorder(TorchDispatchMode):
         """Attention that is spelled out (scores, softmax, weighted sum) becomes one fused kernel, as in engines: a
         product with cached keys, and the next one with cached values.
         """
-        scores = None
+        scores, keys = None, self.past | self.expanded
         for index, step in enumerate(self.steps):
-            if step["kind"] != "gemm" or not any(factor in self.past for factor in step["factors"]):
+            factors = set(step.get("factors", ()))
+            if step["kind"] != "gemm" or not factors & keys or factors & self.weights:  # a weight: it expands latents
                 continue
             if scores is None:
                 scores = index
@@ -239,7 +243,7 @@ class Recorder(TorchDispatchMode):
             rows = first["dims"]["m"] * first["dims"].get("batch", 1)
             shape = {"heads": rows // (self.batch * self.q_len), "head_dim": first["dims"]["k"]}
             shape["v_head_dim"] = step["dims"]["n"]
-            key = next(factor for factor in first["factors"] if factor in self.past)
+            key = next(factor for factor in first["factors"] if factor in keys)
             step |= self.attention(step["name"], step["owner"], key, first["dims"]["n"], shape)
             step["reads"] = [*first["reads"], *step["reads"]]
             for inner in self.steps[scores:index]:

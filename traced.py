@@ -510,7 +510,7 @@ def _passes(model, family: str) -> tuple[list, list]:
         raise InputError(f"transformers' code of {family} takes a prompt token by token in Python: too slow to trace")
     prefill, decode = [], []
     for batch, length in _progress(PREFILL_POINTS, family):
-        recorder = _record(model, batch, length, 0, _cache(model))
+        recorder = _record(model, batch, length, 0)
         prefill.append(recorder)
         if (batch, length + 1) in DECODE_POINTS:
             decode.append(_record(model, batch, 1, length, recorder.cache))
@@ -552,8 +552,10 @@ def _cache(model):
     return WatchedCache(config=model.config.get_text_config())
 
 
-def _record(model, batch: int, q_len: int, past: int, cache):
-    """The recorder after one pass over `batch` sequences of `q_len` new tokens after the `past` ones in `cache`."""
+def _record(model, batch: int, q_len: int, past: int, cache=None):
+    """The recorder after one pass over `batch` sequences of `q_len` new tokens after the `past` ones in `cache`; a pass
+    that isn't recorded fills one if there is none.
+    """
     import inspect
 
     import torch
@@ -564,7 +566,10 @@ def _record(model, batch: int, q_len: int, past: int, cache):
     name = next((name for name in ("past_key_values", "cache_params") if name in names), None)
     if name is None:
         raise InputError("its code in transformers takes no cache")
+    fill, cache = cache is None and past, _cache(model) if cache is None else cache
     options = {name: cache, "use_cache": True, "logits_to_keep": 1}
+    if fill:
+        model(torch.zeros(batch, past, dtype=torch.long), **options)
     with Recorder(model, batch, q_len, past + q_len, cache) as recorder:
         model(torch.zeros(batch, q_len, dtype=torch.long), **options)
     return recorder

@@ -18,6 +18,8 @@ transformers = pytest.importorskip("transformers", reason="needs requirements-hf
 
 # Not in transformers 5.18, or (step3p7) only with other keys than the config that we have.
 NOT_IN_TRANSFORMERS = ("deepseek_ref", "kimi_k3", "mimo", "minimax_m3", "nemotron-nas", "step3p7")
+# dbrx: its code's shapes depend on what tokens choose.
+NOT_IN_TRANSFORMERS += ("dbrx", "bailing_moe", "chatglm", "deepseek", "internlm2", "qwen")
 # Where the two differ by design, in what:
 DIFFERENT = {
     "llama4": (
@@ -26,6 +28,7 @@ DIFFERENT = {
     ),  # its code runs every token through every expert; chunks aren't seen in a trace
     "deepseek_v2": ("products of a step", "attention of a step"),  # its code expands the whole cache in every step,
     "deepseek_v3": ("products of a step", "attention of a step"),  # engines absorb the expansion into q and output
+    "kimi_linear": ("products of a step", "attention of a step"),
     "kimi_k2": ("products of a step", "attention of a step"),
     "kimi_k25": ("products of a step", "attention of a step"),
     "deepseek_v32": ("products of a step", "attention"),  # as before, and its code masks where engines skip
@@ -37,6 +40,7 @@ PER_LAYER = ("layer_types", "mlp_layer_types", "compress_ratios", "no_rope_layer
 PER_LAYER += ("moe_layer_freq", "indexer_types", "mlp_only_layers", "layers_block_type", "moe_layers_enum")
 SMALL = {"sliding_window": 96, "attention_chunk_size": 128, "index_topk": 64, "n_group": 1, "topk_group": 1}
 LAYERS = 6
+PUBLISHED = Path(__file__).resolve().parent / "configs"
 
 
 def small(config: dict) -> dict:
@@ -55,6 +59,8 @@ def small(config: dict) -> dict:
         sparse |= {key: freq[:LAYERS] for key, freq in sparse.items() if isinstance(freq, list)}
         if isinstance(part.get("hybrid_override_pattern"), str):
             part["hybrid_override_pattern"] = "M-ME*E"
+        linear = part.get("linear_attn_config") or {}  # layers from 1
+        linear |= {key: [i for i in of if i <= LAYERS] for key, of in linear.items() if isinstance(of, list)}
         if "max_window_layers" in part:
             part["max_window_layers"] = LAYERS
         for key in ("bos_token_id", "eos_token_id", "quantization_config", "auto_map"):
@@ -69,11 +75,13 @@ def examples() -> dict[str, dict]:
     spec = importlib.util.find_spec("aiconfigurator_core")
     folder = Path(spec.submodule_search_locations[0]) / "model_configs" if spec else Path("none")
     files = [*sorted(CATALOGUE.glob("*.json")), *sorted(folder.glob("*_config.json"))]
+    files += sorted(PUBLISHED.glob("*/config.json"))
     found = {}
     for file in files:
         if "hf_quant_config" not in file.name:
             config = json.loads(file.read_text())
             found.setdefault(language_model(config)[0], config)
+    found = {family: config for family, config in found.items() if family in FAMILIES}
     for family in set(FAMILIES) - set(found) - set(NOT_IN_TRANSFORMERS) if spec else ():
         if family in transformers.CONFIG_MAPPING:
             default = transformers.AutoConfig.for_model(family).to_dict()
