@@ -18,8 +18,8 @@ import numpy as np
 
 from cycles import BOUNDS, CAUSES, sustained
 from engines import ENGINES, Engine, cycle_pass, find_engine
-from hardware import CHIPS, Chip, with_tensor_peak
-from inputs import MAX_SIZE, InputError, check_quantity, check_size, check_sizes, nearest, pick, shown
+from hardware import CHIPS, PEAK_LIMITS, Chip, with_tensor_peak
+from inputs import MAX_SIZE, InputError, check_quantity, check_size, check_sizes, check_unit, nearest, pick, shown
 from intervals import SPREADS, phase_interval, spread
 from kernels.architectures import Architecture, architecture_of
 from model import ELEM_BYTES, LLAMA3_8B, Model, is_model
@@ -277,7 +277,8 @@ def named_chip(case: Case) -> Chip:
         chip = CHIPS[pick("hardware", chip, CHIPS)]
     if case.peak_tflops is None:
         return chip
-    return with_tensor_peak(chip, check_quantity("peak-tflops", case.peak_tflops, low=1e-3, high=1e9) * 1e12)
+    check_unit("peak-tflops", case.peak_tflops, *(end / 1e12 for end in PEAK_LIMITS), unit="TFLOP/s")
+    return with_tensor_peak(chip, case.peak_tflops * 1e12)
 
 
 def checked(case: Case) -> Case:

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from invariants import SLACK, kernel_causes, kernel_s, random_chips
-from runtimes import RUNTIMES
 
 import ops
 from configs import find_model
+from engines import ENGINES
 from estimator import Case, estimate
 from hardware import A100_80GB_PCIE
 from model import LLAMA3_8B
@@ -31,7 +31,7 @@ cases = st.builds(
     batch=st.integers(1, 300),
     input_tokens=st.integers(1, 6000),
     output_tokens=st.integers(2, 40),
-    runtime=st.sampled_from(sorted(RUNTIMES)),
+    runtime=st.sampled_from(sorted(ENGINES)),
 )
 
 
