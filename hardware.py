@@ -4,9 +4,10 @@ For a what-if, edit the A100_80GB_PCIE block below, or pass --set hardware.FIELD
 dataclasses.replace(A100_80GB_PCIE, dram_bytes_per_s=3e12).
 """
 
+import re
 from dataclasses import dataclass, fields, replace
 
-from inputs import InputError, check_unit
+from inputs import InputError, check_unit, nearest, shown
 
 MHZ = 1e6
 GB = 1e9  # data sheets' gigabyte
@@ -362,3 +363,45 @@ CHIPS = {
         B200_SXM,
     )
 }
+
+# Of several that a short name may mean, the one that most people have: SXM before PCIe, 80 GB before 40.
+COMMON = (H100_SXM, H200_SXM, B200_SXM, L40S, A100_80GB_SXM, A100_80GB_PCIE, A100_40GB_SXM, A100_40GB_PCIE, H100_PCIE)
+# Words that a GPU's name may have and that tell no two of these apart.
+EMPTY_WORDS = ("nvidia", "tesla", "gpu", "tensor", "core", "hgx", "dgx", "hbm2", "hbm2e", "hbm3", "hbm3e", "gddr6")
+
+
+def words(name: str) -> set[str]:
+    """What tells a GPU's name from another's.
+    >>> sorted(words("NVIDIA A100-SXM4-80GB")), sorted(words("H100 SXM"))
+    (['80gb', 'a100', 'sxm'], ['h100', 'sxm'])
+    """
+    apart = re.sub(r"(sxm|pcie?)", r" \1", name.lower().replace(" gb", "gb"))
+    found = re.findall(r"[a-z]*\d+[a-z]*|[a-z]+", apart)
+    found = (re.sub(r"^sxm\d$", "sxm", re.sub(r"^(\d+)g$", r"\1gb", word)) for word in found)
+    return set(found).difference(EMPTY_WORDS)
+
+
+def meant(name: str) -> list[Chip]:
+    """The chips that a name may mean, the commonest first: those of its family whose names and titles have all its
+    words, or the one that has just that name.
+    """
+    if name.lower() in CHIPS:
+        return [CHIPS[name.lower()]]
+    asked = words(name)
+    return [
+        chip for chip in COMMON if chip.name.split("-")[0] in asked and asked <= words(chip.name) | words(chip.title)
+    ]
+
+
+def find_chip(name: object) -> Chip:
+    """The record of a GPU: a name of CHIPS, in any case, or what people and nvidia-smi call it. Raises InputError.
+    >>> find_chip("H100").name, find_chip("NVIDIA A100-SXM4-40GB").name, find_chip("nvidia-l40s").name
+    ('h100-sxm', 'a100-40gb-sxm', 'l40s')
+    """
+    found = meant(name) if isinstance(name, str) else []
+    if found:
+        return found[0]
+    # another letter or number is another GPU, not a slip of the pen
+    stem = re.compile(r"[a-z]+\d+")
+    close = [known for known in CHIPS if stem.match(known)[0] in stem.findall(str(name).lower())]
+    raise InputError(f"unknown hardware {shown(name)}{nearest(name, close)}; known: {', '.join(CHIPS)}")

@@ -31,15 +31,25 @@ def si(value: float, unit: str) -> str:
     return f"{value:.3g} {unit}"
 
 
-def text(est, overrides: dict[str, str], *, bound=None, flash=None, explain: bool = False) -> str:
-    """The report. `bound`: the same case by roofline, `flash`: with flash attention, to be shown beside it;
-    `explain`: with the causes.
+def text(est, overrides: dict[str, str], *, taken=(), bound=None, flash=None, explain: bool = False) -> str:
+    """The report. `taken`: how words of the command line were taken. `bound`: the same case by roofline, `flash`: with
+    flash attention, to be shown beside it; `explain`: with the causes.
     """
     versus = [*_versus(est, flash), ""] if flash else []
     if explain:
         versus += [*_causes(est), ""]
     return "\n".join(
-        [*_card(est, overrides), "", *_metrics(est, bound), "", *versus, *_phases(est), *_memory(est), *_notes(est)]
+        [
+            *_card(est, overrides),
+            *taken,
+            "",
+            *_metrics(est, bound),
+            "",
+            *versus,
+            *_phases(est),
+            *_memory(est),
+            *notes(est),
+        ]
     )
 
 
@@ -246,7 +256,8 @@ def assumptions(case) -> list[str]:
     return lines
 
 
-def _notes(est) -> list[str]:
+def notes(est) -> list[str]:
+    """What the estimate takes for granted, and what a reader may not expect of it."""
     notes = [f"assumed: {line}" for line in assumptions(est.case)]
     experts = est.model.experts
     if experts:
@@ -257,6 +268,7 @@ def _notes(est) -> list[str]:
         )
         notes.append(f"assumed: tokens choose experts at random, {choice}: a decode step reads {used:.1f} of {experts}")
     notes += [f"note: {est.precision_note}"] if est.precision_note else []
+    notes += _half_named(est)
     if est.intervals and not validated(est.chip):
         notes.append(f"note: no measurements of {est.chip.name} as it is here: the interval is widened")
     elif est.intervals and est.chip.name not in PASSES_MEASURED:
@@ -278,7 +290,16 @@ def _notes(est) -> list[str]:
     return notes
 
 
-def as_json(est, overrides: dict[str, str], bound) -> str:
+def _half_named(est) -> list[str]:
+    """Weights in a format that the chip multiplies in, with 16-bit activations: seldom what was meant."""
+    named, rates = est.case.weights, est.chip.fma_rates()
+    if named not in ("fp8", "nvfp4") or not est.precision.weight_only or not rates["fp8" if named == "fp8" else "fp4"]:
+        return []
+    engines = f"what engines call {named} has {named} activations too: --precision {named}"
+    return [f"note: {named} weights alone are widened for 16-bit MMAs; {engines}"]
+
+
+def as_json(est, overrides: dict[str, str], bound, *, taken=()) -> str:
     """One object, SI base units; flops, bytes and time_s of a kernel are its sum over the phase."""
     case = est.case
 
@@ -327,6 +348,7 @@ def as_json(est, overrides: dict[str, str], bound) -> str:
             "runtime": case.runtime.name,
             "precision": precision(),
             "overrides": overrides,
+            "notes": [*taken, *(note.removeprefix("note: ") for note in notes(est))],
             **{name: number(getattr(est, name)) for name in metrics},
             "intervals": {name: [number(end) for end in ends] for name, ends in est.intervals.items()},
             "bound": {name: number(getattr(bound, name)) for name in ("ttft_s", "tpot_s", "latency_s")},
@@ -391,4 +413,25 @@ def hardware_text(chips) -> str:
         for c in chips
     ]
     headers = ("name", "GPU", "SMs", "fp16 TFLOP/s", "DRAM GB/s", "DRAM GiB", "W")
+    return tabulate(rows, headers, tablefmt="simple", disable_numparse=True)
+
+
+def runtimes_text(engines) -> str:
+    """The engines, the versions that each record stands for, and what of it was measured."""
+
+    def versions(engine) -> str:
+        low, high = engine.stands_for
+        if not low:
+            return ""
+        return f"{low} and later" if engine.version == newest[engine.family] else f"{low} to {high}"
+
+    def measured(found) -> str:
+        gpus = {version: [gpu for gpu in found if found[gpu] == version] for version in found.values()}
+        return "; ".join(f"{version}: {', '.join(names)}" for version, names in gpus.items())
+
+    engines, newest = list(engines), {}
+    for engine in engines:  # the newest of a family comes first
+        newest.setdefault(engine.family, engine.version)
+    rows = [(e.name, e.title, versions(e), measured(e.kernels_measured), measured(e.runs_measured)) for e in engines]
+    headers = ("name", "engine", "stands for", "kernels measured on", "whole runs measured on")
     return tabulate(rows, headers, tablefmt="simple", disable_numparse=True)

@@ -232,9 +232,9 @@ def run(argv: list[str]) -> str:
     def extra(parser):
         parser.add_argument("--output", default="roofline.png", help="PNG or SVG by suffix (default: %(default)s)")
 
-    args, case, _ = parse(argv, "visualize.py", __doc__, extra)
-    path = picture_path(args.output)
-    est = estimate(case)
+    asked = parse(argv, "visualize.py", __doc__, extra)
+    path = picture_path(asked.args.output)
+    est = estimate(asked.case)
     save(draw(est), path)
     return f"{path}: {finding(est)}"
 
