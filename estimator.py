@@ -9,15 +9,20 @@ or edit the constants in `Case` below.
 """
 
 import sys
+
+from command import flag, guarded, line_parser, number, start, truth
+
+if __name__ == "__main__":
+    start("numpy", "tabulate")  # before all that takes a while to import
+
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 
 import numpy as np
 
-from command import flag, guarded, line_parser, number, truth
 from cycles import BOUNDS, CAUSES, sustained
-from engines import ENGINES, Engine, cycle_pass, find_engine
+from engines import ENGINES, Engine, cycle_pass, find_engine, resident_weights
 from hardware import CHIPS, PEAK_LIMITS, Chip, find_chip, meant, with_tensor_peak
 from inputs import MAX_SIZE, InputError, check_quantity, check_size, check_sizes, check_unit, nearest, pick, shown
 from intervals import SPREADS, phase_interval, spread
@@ -485,19 +490,20 @@ def timed_pass(resolved: Resolved, batch: Number, q_len: Number, kv_len: Number,
     """
     case, chip = resolved.case, resolved.chip
     ops = pass_ops(resolved, batch, q_len, kv_len)
+    resident = resident_weights(ops, chip, resolved.arch) if case.l2_persistent else 0.0
     if case.method == "roofline":
-        return [(op, roofline_causes(op, chip), (0, 0)) for op in ops]
-    how = {"batch": batch, "tokens": batch * q_len, "decode": decode, "pinned": case.l2_persistent}
+        return [(op, roofline_causes(op, chip, resident), (0, 0)) for op in ops]
+    how = {"batch": batch, "tokens": batch * q_len, "decode": decode, "weights_resident": resident}
     timed = cycle_pass(ops, chip, resolved.arch, case.runtime, **how)
-    return [(op, causes, bounds(op, chip, sum(causes.values()))) for op, causes in timed]
+    return [(op, causes, bounds(op, chip, sum(causes.values()), resident)) for op, causes in timed]
 
 
-def bounds(op: Op, chip: Chip, launch_s: Number) -> tuple:
+def bounds(op: Op, chip: Chip, launch_s: Number, weights_resident: float) -> tuple:
     """(low, high): the ends of the 90 % interval over the estimate `launch_s`; never below the roofline."""
     low, high = spread(op, chip)
     if op.kind == "host":
         return low, high
-    return np.maximum(low, roofline_s(op, chip) / np.maximum(launch_s, LEAST_S)), high
+    return np.maximum(low, roofline_s(op, chip, weights_resident) / np.maximum(launch_s, LEAST_S)), high
 
 
 def phase_kernel(op: Op, causes, bounds=(0, 0), over_steps: Callable = lambda x: x) -> Kernel:
