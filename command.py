@@ -2,7 +2,6 @@
 that a program can say what is missing before it imports it.
 """
 
-import importlib.util
 import os
 import signal
 import sys
@@ -14,7 +13,9 @@ BAD_INPUT, INTERRUPTED = 2, 130  # exit statuses
 def start(*packages: str) -> None:
     """To be called before a program's imports: Ctrl-C then is one line, and so is a package that is missing."""
     signal.signal(signal.SIGINT, lambda *_: leave("interrupted", INTERRUPTED))
-    missing = [package for package in packages if importlib.util.find_spec(package) is None]
+    from importlib.util import find_spec  # only now: it takes a while
+
+    missing = [package for package in packages if find_spec(package) is None]
     if missing:
         verb = "is" if len(missing) == 1 else "are"
         leave(f"error: {' and '.join(missing)} {verb} missing: pip install -r requirements-run.txt", BAD_INPUT)
@@ -65,6 +66,8 @@ def printed(run: Callable[[list[str]], str], argv: list[str]) -> int:
     from inputs import InputError
 
     text = run(argv)
+    if sys.stdout is None:
+        raise InputError("can't write the output: it is closed")
     try:
         print(text, flush=True)
     except BrokenPipeError:  # the reader has seen enough, as `| head` does

@@ -1,21 +1,34 @@
 """Both programs as a user runs them: output, refusals, nothing half-written."""
 
 import json
+import os
+import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+import validate
+import visualize
 from engines import ENGINES
 from estimator import Case, estimate, guarded, run
+from inputs import InputError
 from precision import NAMED
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def program(*command, cwd=ROOT):
-    return subprocess.run([sys.executable, *command], cwd=cwd, capture_output=True, text=True, check=False)
+def program(*command, cwd=ROOT, **environment):
+    known = {"cwd": cwd, "env": os.environ | environment}
+    return subprocess.run([sys.executable, *command], **known, capture_output=True, text=True, check=False)
+
+
+def inside(run, arguments, capsys):
+    """The same in this process, which saves its start."""
+    status = guarded(run, arguments)
+    return subprocess.CompletedProcess(arguments, status, *capsys.readouterr())
 
 
 REFUSED = {
@@ -74,9 +87,7 @@ def assert_refused(result, message):
 
 @pytest.mark.parametrize(("arguments", "message"), REFUSED.items())
 def test_bad_input_is_one_line_and_status_2(arguments, message, capsys):
-    status = guarded(run, arguments.split())
-    out, err = capsys.readouterr()
-    assert_refused(subprocess.CompletedProcess(arguments, status, out, err), message)
+    assert_refused(inside(run, arguments.split(), capsys), message)
 
 
 def test_a_refusal_of_the_program_itself():
@@ -161,10 +172,10 @@ def test_fp8_weights_alone_say_what_engines_call_fp8():
 
 
 def test_lists():
-    runtimes = program("estimator.py", "--list-runtimes").stdout
+    runtimes = run(["--list-runtimes"])
     assert all(name in runtimes for name in ENGINES) and "0.8 to 0.13" in runtimes and "0.11.0: h100-sxm" in runtimes
-    assert "llama3-8b" in program("estimator.py", "--list-models").stdout
-    assert "a100-40gb-sxm" in program("estimator.py", "--list-hardware").stdout
+    assert "llama3-8b" in run(["--list-models"])
+    assert "a100-40gb-sxm" in run(["--list-hardware"])
 
 
 def test_the_estimator_imports_nothing_heavy():
@@ -184,16 +195,123 @@ def test_a_reader_that_stops_early_is_no_error():
 @pytest.mark.parametrize("suffix", ["png", "svg"])
 def test_picture(tmp_path, suffix):
     output = tmp_path / f"roofline.{suffix}"
-    result = program("visualize.py", "--batch", "4", "--output", str(output))
-    assert result.returncode == 0, result.stderr
+    assert guarded(visualize.run, ["--batch", "4", "--output", str(output)]) == 0
     start = output.read_bytes()[:100]
     assert start.startswith(b"\x89PNG") if suffix == "png" else b"<?xml" in start
     assert [path.name for path in tmp_path.iterdir()] == [output.name]  # no temporary file left
 
 
-def test_pictures_refused(tmp_path):
-    missing = tmp_path / "missing" / "roofline.png"
-    assert_refused(program("visualize.py", "--output", str(missing)), "can't write")
-    assert_refused(program("visualize.py", "--output", str(tmp_path / "r.gif")), ".png or .svg")
-    assert_refused(program("visualize.py", "--batch", "0", "--output", str(tmp_path / "r.png")), "batch must be")
+def test_pictures_refused(tmp_path, capsys):
+    for flags, output, message in (
+        ([], "missing/roofline.png", "can't write"),
+        ([], "r.gif", ".png or .svg"),
+        (["--batch", "0"], "r.png", "batch must be"),
+    ):
+        assert_refused(inside(visualize.run, [*flags, "--output", str(tmp_path / output)], capsys), message)
     assert not list(tmp_path.iterdir())
+
+
+PROGRAMS = ("estimator.py", "visualize.py", "validate.py")
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_ctrl_c_while_a_program_starts_is_one_line(name, tmp_path):
+    (tmp_path / "numpy").mkdir()
+    (tmp_path / "numpy" / "__init__.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGINT)")
+    result = program(str(ROOT / name), cwd=tmp_path, PYTHONPATH=str(tmp_path))
+    assert (result.returncode, result.stdout, result.stderr) == (130, "", "interrupted\n")
+
+
+def raises_again(argv):
+    """Some libraries make an error of their own of what interrupts them."""
+    try:
+        signal.raise_signal(signal.SIGINT)
+    except KeyboardInterrupt:
+        raise InputError("torch is missing") from None
+
+
+@pytest.mark.parametrize("task", [lambda argv: signal.raise_signal(signal.SIGINT), raises_again])
+def test_ctrl_c_while_a_program_runs_is_one_line(task, capsys):
+    assert guarded(task, []) == 130
+    assert capsys.readouterr() == ("", "interrupted\n")
+    with pytest.raises(ZeroDivisionError):  # another fault stays one
+        guarded(lambda argv: 1 / 0, [])
+
+
+def test_ctrl_c_while_a_picture_is_written_leaves_nothing(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(visualize.plt.Figure, "savefig", lambda *_, **__: signal.raise_signal(signal.SIGINT))
+    assert guarded(visualize.run, ["--output", str(tmp_path / "a.png")]) == 130
+    assert capsys.readouterr() == ("", "interrupted\n")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_missing_packages_are_one_line_that_names_the_fix(name):
+    result = program("-S", name)  # without site-packages
+    assert_refused(result, "missing: pip install -r requirements-run.txt")
+    assert "numpy" in result.stderr and "tabulate" in result.stderr
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_programs_run_without_docstrings(name):
+    result = program("-OO", name, "--help")
+    assert result.returncode == 0 and result.stdout.startswith(f"usage: {name}") and not result.stderr
+
+
+def test_an_encoding_without_the_letters_of_a_title_shows_escapes(tmp_path):
+    folder = tmp_path / "Llamä"
+    folder.mkdir()
+    (folder / "config.json").write_bytes((ROOT / "catalog" / "models" / "llama3-8b.json").read_bytes())
+    result = program("estimator.py", "--model", str(folder), PYTHONIOENCODING="ascii")
+    assert result.returncode == 0 and result.stderr == "" and result.stdout.startswith(r"Llam\xe4 (8.03 B parameters)")
+
+
+def test_tables_of_measurements_refused(tmp_path, capsys):
+    large = tmp_path / "large.csv"
+    with large.open("wb") as file:
+        file.truncate(2**27)
+    for path, message in (
+        ("/dev/zero", "it is not a file"),
+        (str(tmp_path), "it is not a file"),
+        (str(tmp_path / "no.csv"), "there is no such file"),
+        (str(large), "is larger than any table of measurements"),
+    ):
+        assert_refused(inside(validate.run, ["--measured", path], capsys), message)
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        ("a.png", "it is there, and not a file"),
+        ("a\nb.gif", "must end in .png or .svg, not 'a\\nb.gif'"),
+        ("a.png/b.png/c.png", "is not a folder"),
+        ("", "must end in .png or .svg"),
+        (".png", "must end in .png or .svg"),
+        ("a" * 300 + ".png", "can't write"),
+        ("/dev/null/a.png", "'/dev/null' is not a folder"),
+        ("/proc/a.png", "can't write '/proc/a.png'"),
+    ],
+)
+def test_odd_places_for_a_picture_are_refused(output, message, tmp_path, monkeypatch, capsys):
+    (tmp_path / "a.png").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert_refused(inside(visualize.run, ["--output", output], capsys), message)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"] and not list((tmp_path / "a.png").iterdir())
+
+
+def test_the_longest_name_that_a_file_may_have_is_a_picture(tmp_path):
+    output = tmp_path / ("a" * 251 + ".png")
+    assert guarded(visualize.run, ["--output", str(output)]) == 0 and output.is_file()
+
+
+def test_requirements_agree_and_only_what_needs_it_has_torch():
+    files = {path.stem.removeprefix("requirements"): path for path in ROOT.glob("requirements*.txt")}
+    pins = {name: dict(re.findall(r"^([\w-]+)==(\S+)", path.read_text(), re.M)) for name, path in files.items()}
+    for name, own in pins.items():
+        assert all(
+            own.get(package, version) == version for other in pins.values() for package, version in other.items()
+        )
+        assert ("torch" in own) == (name in ("", "-hf"))
+    assert {"torch", "numpy", "matplotlib", "tabulate"} <= set(pins[""]) and set(pins["-run"]) < set(pins[""])
+    make = (ROOT / "Makefile").read_text()
+    assert re.search(r"^\.venv/run\.stamp: requirements-run\.txt$", make, re.M)
