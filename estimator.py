@@ -768,6 +768,7 @@ class Asked:
     case: Case
     plain: Case  # the same without --set
     overrides: dict[str, str]  # of --set, by name
+    before: dict[str, object]  # the records that these change: "hardware", "model"
     notes: tuple[str, ...]  # how its words were taken
 
 
@@ -790,8 +791,8 @@ def parse(argv: list[str], prog: str, description: str | None, extra: Callable) 
     others = ", ".join(chip.name for chip in chips[1:])
     notes = (f"hardware {shown(typed)}: taken as {args.hardware}; there is also {others}",) if others else ()
     plain = Case(**{field.name: getattr(args, field.name) for field in fields(Case)})
-    case, overrides = with_overrides(plain, args.set)
-    return Asked(args=args, case=case, plain=plain, overrides=overrides, notes=notes)
+    case, overrides, before = with_overrides(plain, args.set)
+    return Asked(args=args, case=case, plain=plain, overrides=overrides, before=before, notes=notes)
 
 
 def add_flags(parser) -> None:
@@ -838,8 +839,10 @@ def set_precision(args) -> None:
     args.weights, args.activations = (form or args.dtype for form in NAMED[name])
 
 
-def with_overrides(case: Case, assignments: list[str]) -> tuple[Case, dict[str, str]]:
-    """The case with each "hardware.FIELD=VALUE" or "model.FIELD=VALUE" applied, and those by name."""
+def with_overrides(case: Case, assignments: list[str]) -> tuple[Case, dict[str, str], dict[str, object]]:
+    """The case with each "hardware.FIELD=VALUE" or "model.FIELD=VALUE" applied, those by name, and the records as they
+    were before. Raises InputError.
+    """
     records = {"hardware": find_chip(case.hardware), "model": LLAMA3_8B}
     if any(assignment.startswith("model.") for assignment in assignments):
         records["model"] = named_model(case.model)  # a file is read once
@@ -865,11 +868,12 @@ def with_overrides(case: Case, assignments: list[str]) -> tuple[Case, dict[str, 
         changes[part][field] = value
         overrides[name] = text
     changed = {part: replace(records[part], **change) for part, change in changes.items() if change}
-    return replace(case, **changed), overrides
+    return replace(case, **changed), overrides, records
 
 
 def run(argv: list[str]) -> str:
     import report
+    import whatif
 
     def extra(parser):
         parser.add_argument("--json", action="store_true", help="one JSON object (SI units) instead of text")
@@ -896,11 +900,13 @@ def run(argv: list[str]) -> str:
         rows = est.method.waterfall(est)
         return report.waterfall_json(rows) if args.json else report.waterfall_text(rows)
     bound = estimate(replace(case, method="roofline")) if case.method == "cycle" else est
+    idle = whatif.idle(asked, est, estimate)
     if args.json:
-        return report.as_json(est, asked.overrides, bound, taken=asked.notes)
+        return report.as_json(est, asked.overrides, bound, taken=asked.notes, idle=idle)
     flash = estimate(replace(case, attention="flash")) if case.attention == "naive" else None
     bound = bound if case.method == "cycle" else None
-    return report.text(est, asked.overrides, taken=asked.notes, bound=bound, flash=flash, explain=args.explain)
+    said = {"taken": asked.notes, "idle": idle}
+    return report.text(est, asked.overrides, bound=bound, flash=flash, explain=args.explain, **said)
 
 
 if __name__ == "__main__":

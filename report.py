@@ -7,12 +7,10 @@ from tabulate import tabulate
 
 from cycles import CAUSES
 from experts import distinct_experts
-from hardware import CHIPS
 from intervals import PASSES_MEASURED, validated
 from variants import expected_tokens
 
 MS, GIB = 1e-3, 2**30
-UNTIMED = ("base_clock_hz", "tdp_w")  # facts of a chip that no timing reads
 
 
 def seconds(value: float) -> str:
@@ -31,26 +29,16 @@ def si(value: float, unit: str) -> str:
     return f"{value:.3g} {unit}"
 
 
-def text(est, overrides: dict[str, str], *, taken=(), bound=None, flash=None, explain: bool = False) -> str:
-    """The report. `taken`: how words of the command line were taken. `bound`: the same case by roofline, `flash`: with
-    flash attention, to be shown beside it; `explain`: with the causes.
+def text(est, overrides: dict[str, str], *, taken=(), idle=(), bound=None, flash=None, explain: bool = False) -> str:
+    """The report. `taken`: how words of the command line were taken; `idle`: which of them change nothing. `bound`: the
+    same case by roofline, `flash`: with flash attention, to be shown beside it; `explain`: with the causes.
     """
     versus = [*_versus(est, flash), ""] if flash else []
     if explain:
         versus += [*_causes(est), ""]
-    return "\n".join(
-        [
-            *_card(est, overrides),
-            *taken,
-            "",
-            *_metrics(est, bound),
-            "",
-            *versus,
-            *_phases(est),
-            *_memory(est),
-            *notes(est),
-        ]
-    )
+    noted = [*notes(est), *(f"note: {line}" for line in idle)]
+    card, metrics = [*_card(est, overrides), *taken, ""], [*_metrics(est, bound), ""]
+    return "\n".join([*card, *metrics, *versus, *_phases(est), *_memory(est), *noted])
 
 
 def _versus(naive, flash) -> list[str]:
@@ -258,6 +246,11 @@ def assumptions(case) -> list[str]:
 
 def notes(est) -> list[str]:
     """What the estimate takes for granted, and what a reader may not expect of it."""
+    return [*facts(est), *_measured(est)]
+
+
+def facts(est) -> list[str]:
+    """notes, but how far the estimate can be trusted."""
     notes = [f"assumed: {line}" for line in assumptions(est.case)]
     experts = est.model.experts
     if experts:
@@ -269,14 +262,6 @@ def notes(est) -> list[str]:
         notes.append(f"assumed: tokens choose experts at random, {choice}: a decode step reads {used:.1f} of {experts}")
     notes += [f"note: {est.precision_note}"] if est.precision_note else []
     notes += _half_named(est)
-    if est.intervals and not validated(est.chip):
-        notes.append(f"note: no measurements of {est.chip.name} as it is here: the interval is widened")
-    elif est.intervals and est.chip.name not in PASSES_MEASURED:
-        notes.append(f"note: kernels of {est.chip.name} were measured, but no whole pass of a model")
-    catalogued = CHIPS.get(est.chip.name, est.chip)
-    for field in UNTIMED:
-        if getattr(est.chip, field) != getattr(catalogued, field):
-            notes.append(f"note: hardware.{field} times nothing; the power limit is hardware.tensor_sustained_share")
     vocab, drafted = est.model.vocab, est.case.draft and est.case.draft.vocab  # None: not known to a trace
     if vocab and drafted and drafted != vocab:
         sizes = f"{drafted:,} tokens, not {vocab:,}"
@@ -290,6 +275,15 @@ def notes(est) -> list[str]:
     return notes
 
 
+def _measured(est) -> list[str]:
+    """What of the chip was never measured."""
+    if est.intervals and not validated(est.chip):
+        return [f"note: no measurements of {est.chip.name} as it is here: the interval is widened"]
+    if est.intervals and est.chip.name not in PASSES_MEASURED:
+        return [f"note: kernels of {est.chip.name} were measured, but no whole pass of a model"]
+    return []
+
+
 def _half_named(est) -> list[str]:
     """Weights in a format that the chip multiplies in, with 16-bit activations: seldom what was meant."""
     named, rates = est.case.weights, est.chip.fma_rates()
@@ -299,7 +293,7 @@ def _half_named(est) -> list[str]:
     return [f"note: {named} weights alone are widened for 16-bit MMAs; {engines}"]
 
 
-def as_json(est, overrides: dict[str, str], bound, *, taken=()) -> str:
+def as_json(est, overrides: dict[str, str], bound, *, taken=(), idle=()) -> str:
     """One object, SI base units; flops, bytes and time_s of a kernel are its sum over the phase."""
     case = est.case
 
@@ -348,7 +342,7 @@ def as_json(est, overrides: dict[str, str], bound, *, taken=()) -> str:
             "runtime": case.runtime.name,
             "precision": precision(),
             "overrides": overrides,
-            "notes": [*taken, *(note.removeprefix("note: ") for note in notes(est))],
+            "notes": [*taken, *(note.removeprefix("note: ") for note in notes(est)), *idle],
             **{name: number(getattr(est, name)) for name in metrics},
             "intervals": {name: [number(end) for end in ends] for name, ends in est.intervals.items()},
             "bound": {name: number(getattr(bound, name)) for name in ("ttft_s", "tpot_s", "latency_s")},

@@ -24,6 +24,7 @@ from estimator import Estimate, Phase, estimate, parse
 from inputs import InputError, shown
 from report import seconds
 from roofline import ridge_point_flops_per_byte
+from whatif import idle
 
 # Okabe and Ito's colours, told apart with any colour vision (jfly.uni-koeln.de/color, 2008)
 PREFILL_COLOUR, DECODE_COLOUR, ROOF_COLOUR = "#0072B2", "#D55E00", "#333333"
@@ -240,7 +241,7 @@ def run(argv: list[str]) -> str:
     path = picture_path(asked.args.output)
     est = estimate(asked.case)
     save(draw(est), path)
-    return f"{path}: {finding(est)}"
+    return "\n".join([f"{path}: {finding(est)}", *(f"note: {line}" for line in idle(asked, est, estimate))])
 
 
 if __name__ == "__main__":

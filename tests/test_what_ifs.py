@@ -1,6 +1,9 @@
-"""Whatever is asked: low <= estimate <= high, and the bound, that of the same what-if, below them."""
+"""Whatever is asked: low <= estimate <= high, and the bound, that of the same what-if, below them; and what changes
+nothing says so.
+"""
 
-from dataclasses import replace
+import json
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -9,9 +12,10 @@ from hypothesis import strategies as st
 from invariants import SLACK, any_chips
 
 from engines import ENGINES
-from estimator import Case, estimate
-from hardware import CHIPS
+from estimator import Case, estimate, run
+from hardware import A100_80GB_PCIE, CHIPS
 from inputs import InputError
+from model import LLAMA3_8B, Model
 from precision import KV_FORMATS, NAMED
 
 METRICS = ("ttft_s", "tpot_s", "latency_s")
@@ -82,3 +86,87 @@ def test_weights_kept_in_the_l2_are_no_dram_traffic_of_the_bound(hardware, l2_by
     check_order(case)
     kept, read = (estimate(replace(case, method="roofline", l2_persistent=on)).tpot_s for on in (True, False))
     assert kept / read == pytest.approx(share, abs=0.05)
+
+
+NO_WORK = ("notes", "overrides", "runtime", "dtype", "weights", "activations", "memory_fraction", "intervals")
+
+
+def answer(*arguments: str) -> tuple[dict, list[str]]:
+    """(what an estimate says besides what was asked, its notes), as JSON."""
+    found = json.loads(run([*arguments, "--isl", "300", "--osl", "20", "--json"]))
+    notes = found["notes"]
+    for phase in found["phases"].values():
+        for op in phase["ops"]:
+            del op["low_s"], op["high_s"]
+    return {name: value for name, value in found.items() if name not in NO_WORK}, notes
+
+
+PLAIN = answer()
+RECORDS = {"hardware": A100_80GB_PCIE, "model": LLAMA3_8B}
+OVERRIDES = [
+    f"{part}.{field.name}={factor * getattr(record, field.name) or 2}"
+    for part, record in RECORDS.items()
+    for field in fields(record)
+    if field.type in (int, float)
+    for factor in (2, 0.5)
+]
+OVERRIDES += [f"model.{field.name}={not field.default}" for field in fields(Model) if field.type is bool]
+OVERRIDES += ["model.family=x", "model.source=x", "model.mlps=E", "model.sink_layers=F", "model.qk_norm=head"]
+
+
+@pytest.mark.parametrize("override", OVERRIDES)
+def test_an_override_changes_something_or_says_that_it_does_not(override):
+    try:
+        found, notes = answer("--set", override)
+    except InputError:  # contradicts the rest of the record
+        return
+    said = any(note.startswith(override.split("=")[0] + " changes nothing") for note in notes)
+    assert said == (found == PLAIN[0]), notes
+
+
+FLAGS = {
+    "--method roofline --runtime sglang": "--runtime changes nothing here: by this method no engine runs it",
+    "--method seed --runtime sglang": "--runtime changes nothing here: by this method no engine runs it",
+    "--dtype bf16": "--dtype changes nothing here",
+    "--weights fp16": "--weights changes nothing here",
+    "--precision bf16": "--precision changes nothing here",
+    "--memory-fraction 0.8": "--memory-fraction changes no time here: all sequences run at once in it",
+    "--set model.layers=32": "model.layers is 32 anyway",
+    "--set hardware.l2_bytes=1e5": "hardware.l2_bytes changes nothing here: only with --l2-persistent does",
+    "--set hardware.l2_bytes=4e8": "hardware.l2_bytes changes nothing here: only with --l2-persistent does",
+    "--hardware h100 --set hardware.tdp_w=150": "hardware.tdp_w changes nothing here but the interval (no such chip",
+    "--set model.linear_key_dim=64 --set model.experts_per_token=4": "model.experts_per_token changes nothing here",
+}
+
+
+@pytest.mark.parametrize(("flags", "note"), FLAGS.items())
+def test_a_flag_that_changes_nothing_says_so(flags, note):
+    assert f"\nnote: {note}" in run(flags.split())
+    assert any(line.startswith(note) for line in json.loads(run([*flags.split(), "--json"]))["notes"])
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        "",
+        "--l2-persistent --set hardware.l2_bytes=1e5",
+        "--batch 500 --memory-fraction 0.5",
+        "--runtime sglang",
+        "--weights int8",
+        "--kv-cache fp8",
+        "--speculative 3 --acceptance 0.5 --draft llama3.2-1b",
+        "--set model.mixers=S3F --set model.sliding_window=1024",
+        "--set model.max_positions=3000",
+        "--chunked-prefill 512 --prefix-tokens 100 --samples 2",
+        "--model mixtral-8x7b --imbalance 0.5",
+    ],
+)
+def test_what_changes_something_has_no_such_note(flags):
+    assert " changes no" not in run(flags.split())
+
+
+def test_two_overrides_that_each_stand_in_for_the_other_are_not_both_idle():
+    """Either of these limits CTAs an SM alone: without both there are more."""
+    flags = ["--set", "hardware.registers_per_sm=20000", "--set", "hardware.threads_per_sm=512"]
+    text = run(flags)
+    assert text.count("changes nothing here") <= 1
