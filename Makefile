@@ -1,4 +1,4 @@
-# make run: set up and run the main job.  make test: set up and pass the tests.
+# make run: set up and run the main job (without torch: some 100 MB).  make test: set up all and pass the tests.
 # Needs python3 (3.11 or newer) and make; everything goes into .venv here.
 PYTHON ?= python3
 BIN = .venv/bin
@@ -19,12 +19,12 @@ lint: .venv/dev.stamp
 bench: .venv/run.stamp
 	$(BIN)/python benchmarks/speed.py
 
-.venv/run.stamp: requirements.txt
+.venv/run.stamp: requirements-run.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-run.txt
 	touch $@
 
-.venv/dev.stamp: requirements.txt requirements-dev.txt
+.venv/dev.stamp: requirements.txt requirements-run.txt requirements-hf.txt requirements-dev.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	touch $@ .venv/run.stamp

@@ -590,6 +590,12 @@ def _within(version: str, low: str, high: str) -> bool:
     return ends[0] <= asked and asked[: len(ends[1])] <= ends[1]
 
 
+def resident_weights(ops: list[Op], chip, arch: Architecture) -> float:
+    """The part of the weights of a pass's products that stays in the L2 between passes, where they are kept there."""
+    weights_bytes = sum(op.count * op.weight_bytes for op in ops if op.kind == "gemm")
+    return min(1.0, usable_l2_bytes(chip, arch) / weights_bytes)
+
+
 def cycle_pass(
     ops: list[Op],
     chip,
@@ -599,17 +605,14 @@ def cycle_pass(
     batch: Number,
     tokens: Number,
     decode: bool,
-    pinned: bool = False,
+    weights_resident: float = 0.0,
 ):
     """[(op, causes), ...] of one pass as `engine` runs it, the host last if it costs anything. arch: `sustained` on the
-    chip. tokens: new ones, of all sequences. pinned: weights that fit in the L2 stay there between passes.
+    chip. tokens: new ones, of all sequences. weights_resident: the part of its products' weights that is in the L2.
     """
     ops = engine.launched(ops, arch, decode=decode)
-    weights_resident = 0.0
-    if pinned:  # the L2 holds this part of what a pass reads
-        weights_bytes = sum(op.count * op.weight_bytes for op in ops if op.kind == "gemm")
-        weights_resident = min(1.0, usable_l2_bytes(chip, arch) / weights_bytes)
-    timed = [(op, engine.causes(op, chip, arch, weights_resident=weights_resident)) for op in ops]
+    shares = (weights_resident if np.any(op.weight_bytes) else 0.0 for op in ops)  # naive attention multiplies by K, V
+    timed = [(op, engine.causes(op, chip, arch, weights_resident=share)) for op, share in zip(ops, shares, strict=True)]
     if not engine.hosted:
         return timed
     gpu_s = sum(op.count * sum(causes.values()) for op, causes in timed)

@@ -8,8 +8,13 @@
 or edit the constants in `Case` below.
 """
 
-import os
 import sys
+
+from command import flag, guarded, line_parser, number, start, truth
+
+if __name__ == "__main__":
+    start("numpy", "tabulate")  # before all that takes a while to import
+
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
@@ -17,15 +22,25 @@ from functools import cached_property
 import numpy as np
 
 from cycles import BOUNDS, CAUSES, sustained
-from engines import ENGINES, Engine, cycle_pass, find_engine
-from hardware import CHIPS, Chip, with_tensor_peak
-from inputs import InputError, check_quantity, check_size, check_sizes, nearest, pick, shown
+from engines import ENGINES, Engine, cycle_pass, find_engine, resident_weights
+from hardware import CHIPS, PEAK_LIMITS, Chip, find_chip, meant, with_tensor_peak
+from inputs import InputError, check_quantity, check_size, check_sizes, check_unit, nearest, pick, shown
 from intervals import SPREADS, familiar, phase_interval, run_spread, spread
 from kernels.architectures import Architecture, architecture_of
 from memory import Memory, by_kernels, max_context, memory, scattered
 from model import ELEM_BYTES, LLAMA3_8B, Model, is_model
 from ops import Number, Op
-from precision import ACTIVATION_FORMATS, KV_FORMATS, WEIGHT_FORMATS, Precision, Unread, in_dtype, on_chip, precision
+from precision import (
+    ACTIVATION_FORMATS,
+    KV_FORMATS,
+    NAMED,
+    WEIGHT_FORMATS,
+    Precision,
+    Unread,
+    in_dtype,
+    on_chip,
+    precision,
+)
 from roofline import roofline_causes, roofline_s
 from variants import Pass, prefill_passes, speculative_contexts
 
@@ -74,6 +89,7 @@ CHOICES = {
     "runtime": ENGINES,
     "draft": ("as --model",),
 }
+ALIASES = {"batch": ("--concurrency",), "input_tokens": ("--isl",), "output_tokens": ("--osl",)}
 HELP = {"l2_persistent": "weights that fit in the L2 stay there between passes"}
 HELP_NONE = dict.fromkeys(("weights", "activations", "kv_cache"), "dtype") | {
     "peak_tflops": "the chip's",
@@ -266,6 +282,8 @@ def resolve(case: Case) -> Resolved:
     """The case with its sizes checked, and what its names stand for. Raises InputError."""
     for name in ("dtype", "attention", "method"):
         pick(name, getattr(case, name), CHOICES[name])
+    if not isinstance(case.hardware, Chip):
+        case = replace(case, hardware=find_chip(case.hardware).name)
     model, chip = named_model(case.model), named_chip(case)
     case = checked(case)
     arch = case.runtime.on(architecture_of(chip))
@@ -288,12 +306,11 @@ def resolve(case: Case) -> Resolved:
 
 def named_chip(case: Case) -> Chip:
     """The chip of a case, with the tensor peak that it names. Raises InputError."""
-    chip = case.hardware
-    if not isinstance(chip, Chip):
-        chip = CHIPS[pick("hardware", chip, CHIPS)]
+    chip = case.hardware if isinstance(case.hardware, Chip) else find_chip(case.hardware)
     if case.peak_tflops is None:
         return chip
-    return with_tensor_peak(chip, check_quantity("peak-tflops", case.peak_tflops, low=1e-3, high=1e9) * 1e12)
+    check_unit("peak-tflops", case.peak_tflops, *(end / 1e12 for end in PEAK_LIMITS), unit="TFLOP/s")
+    return with_tensor_peak(chip, case.peak_tflops * 1e12)
 
 
 def checked(case: Case) -> Case:
@@ -537,19 +554,20 @@ def timed_pass(resolved: Resolved, batch: Number, q_len: Number, kv_len: Number,
     """
     case, chip = resolved.case, resolved.chip
     ops = resolved.ops(batch, q_len, kv_len)
+    resident = resident_weights(ops, chip, resolved.arch) if case.l2_persistent else 0.0
     if case.method == "roofline":
-        return [(op, roofline_causes(op, chip), (0, 0)) for op in ops]
-    how = {"batch": batch, "tokens": batch * q_len, "decode": decode, "pinned": case.l2_persistent}
+        return [(op, roofline_causes(op, chip, resident), (0, 0)) for op in ops]
+    how = {"batch": batch, "tokens": batch * q_len, "decode": decode, "weights_resident": resident}
     timed = cycle_pass(ops, chip, resolved.sustained, case.runtime, **how)
-    return [(op, causes, bounds(op, chip, sum(causes.values()))) for op, causes in timed]
+    return [(op, causes, bounds(op, chip, sum(causes.values()), resident)) for op, causes in timed]
 
 
-def bounds(op: Op, chip: Chip, launch_s: Number) -> tuple:
+def bounds(op: Op, chip: Chip, launch_s: Number, weights_resident: float) -> tuple:
     """(low, high): the ends of the 90 % interval over the estimate `launch_s`; never below the roofline."""
     low, high = spread(op, chip)
     if op.kind == "host":
         return low, high
-    return np.maximum(low, roofline_s(op, chip) / np.maximum(launch_s, LEAST_S)), high
+    return np.maximum(low, roofline_s(op, chip, weights_resident) / np.maximum(launch_s, LEAST_S)), high
 
 
 def phase_kernel(op: Op, causes, bounds=(0, 0), over_steps: Callable = lambda x: x) -> Kernel:
@@ -731,40 +749,63 @@ def speculative_phase(resolved: Resolved) -> Phase:
 # The command line ----------------------------------------------------------------------------------------
 
 
-def line_parser(prog: str, description: str):
-    """An argparse parser whose refusals are one line: an InputError."""
-    import argparse
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What a command line asks for."""
 
-    class Parser(argparse.ArgumentParser):
-        def error(self, message):
-            unknown = message.removeprefix("unrecognized arguments: ").split()[0]
-            hint = nearest(unknown, self._option_string_actions) if unknown.startswith("-") else ""
-            raise InputError(f"{message}{hint}; see --help")
+    args: object  # argparse's namespace
+    case: Case
+    plain: Case  # the same without --set
+    overrides: dict[str, str]  # of --set, by name
+    before: dict[str, object]  # the records that these change: "hardware", "model"
+    notes: tuple[str, ...]  # how its words were taken
 
-    return Parser(prog=prog, description=description.splitlines()[0], allow_abbrev=False)
 
-
-def parse(argv: list[str], prog: str, description: str, extra: Callable):
-    """argparse's namespace, the Case it asks for, and the what-ifs of --set by name. `extra` adds the flags
-    of another program. Raises InputError.
-    """
+def parse(argv: list[str], prog: str, description: str | None, extra: Callable) -> Asked:
+    """What `argv` asks of a program; `extra` adds the flags that are its own. Raises InputError."""
     parser = line_parser(prog, description)
-    numbers = tuple(
-        field.name for field in fields(Case) if field.type not in (bool, str, str | None) and field.name not in CHOICES
-    )
+    add_flags(parser)
+    extra(parser)
+    args = parser.parse_args(argv)
     for field in fields(Case):
-        flag = "--" + field.name.replace("_", "-")
+        text = getattr(args, field.name)
+        if field.type not in (bool, str, str | None) and field.name not in CHOICES and isinstance(text, str):
+            setattr(args, field.name, number(flag(field.name), text))
+    if number("--tp", args.tp) != 1:
+        raise InputError(f"one GPU only: --tp must be 1, not {args.tp}")
+    if args.precision is not None:
+        set_precision(args)
+    chips = meant(args.hardware)
+    typed, args.hardware = args.hardware, find_chip(args.hardware).name
+    others = ", ".join(chip.name for chip in chips[1:])
+    notes = (f"hardware {shown(typed)}: taken as {args.hardware}; there is also {others}",) if others else ()
+    plain = Case(**{field.name: getattr(args, field.name) for field in fields(Case)})
+    case, overrides, before = with_overrides(plain, args.set)
+    return Asked(args=args, case=case, plain=plain, overrides=overrides, before=before, notes=notes)
+
+
+def add_flags(parser) -> None:
+    """A flag for each field of a case, by its name and what people call it, and those that set several."""
+    for field in fields(Case):
+        names = (flag(field.name), *ALIASES.get(field.name, ()))
         known = CHOICES.get(field.name)
         if field.type is bool:
-            parser.add_argument(flag, action="store_true", help=HELP[field.name])
+            parser.add_argument(*names, action="store_true", help=HELP[field.name])
             continue
+        default = HELP_NONE[field.name] if field.default is None else field.default
         parser.add_argument(
-            flag,
+            *names,
+            dest=field.name,
             default=field.default,
-            help=(", ".join(known) if known else "a number")
-            + f" (default: {HELP_NONE[field.name] if field.default is None else field.default})",
+            help=f"{', '.join(known) if known else 'a number'} (default: {default})",
             metavar="NAME" if known else "N",
         )
+    parser.add_argument(
+        "--precision",
+        metavar="NAME",
+        help=f"weights and activations together, as engines name them: {', '.join(NAMED)}",
+    )
+    parser.add_argument("--tp", "--tensor-parallel-size", default="1", metavar="N", help="GPUs: 1, so far")
     parser.add_argument(
         "--set",
         action="append",
@@ -772,37 +813,26 @@ def parse(argv: list[str], prog: str, description: str, extra: Callable):
         metavar="FIELD=VALUE",
         help="another value for any field of the chip or the model, such as hardware.dram_bytes_per_s=3e12",
     )
-    extra(parser)
-    args = parser.parse_args(argv)
-    for name in numbers:
-        text = getattr(args, name)
-        if isinstance(text, str):
-            setattr(args, name, number("--" + name.replace("_", "-"), text))
-    case = Case(**{field.name: getattr(args, field.name) for field in fields(Case)})
-    case, overrides = with_overrides(case, args.set)
-    return args, case, overrides
 
 
-def number(name: str, text: str) -> int | float:
-    """int where `text` is one, otherwise float: 8, 3e12. Raises InputError."""
-    try:
-        return int(text)
-    except ValueError:
-        pass
-    try:
-        return float(text)
-    except ValueError:
-        raise InputError(f"{name} must be a number, not {text!r}") from None
+def set_precision(args) -> None:
+    """Weights and activations, and a 16-bit dtype, by the name of --precision. Raises InputError."""
+    if args.weights is not None or args.activations is not None:
+        raise InputError("--precision sets weights and activations: leave --weights and --activations out")
+    name = pick("precision", args.precision.lower(), NAMED)
+    if name in ELEM_BYTES:
+        if args.dtype not in (Case.dtype, name):
+            raise InputError(f"--precision {name} and --dtype {args.dtype} contradict each other")
+        args.dtype = name
+    pick("dtype", args.dtype, ELEM_BYTES)
+    args.weights, args.activations = (form or args.dtype for form in NAMED[name])
 
 
-def truth(name: str, text: str) -> bool:
-    """true or false. Raises InputError."""
-    return {"true": True, "false": False}[pick(name, text.lower(), ("true", "false"))]
-
-
-def with_overrides(case: Case, assignments: list[str]) -> tuple[Case, dict[str, str]]:
-    """The case with each "hardware.FIELD=VALUE" or "model.FIELD=VALUE" applied, and those by name."""
-    records = {"hardware": CHIPS[pick("hardware", case.hardware, CHIPS)], "model": LLAMA3_8B}
+def with_overrides(case: Case, assignments: list[str]) -> tuple[Case, dict[str, str], dict[str, object]]:
+    """The case with each "hardware.FIELD=VALUE" or "model.FIELD=VALUE" applied, those by name, and the records as they
+    were before. Raises InputError.
+    """
+    records = {"hardware": find_chip(case.hardware), "model": LLAMA3_8B}
     if any(assignment.startswith("model.") for assignment in assignments):
         records["model"] = named_model(case.model)  # a file is read once
         if not records["model"].explicit:
@@ -827,29 +857,12 @@ def with_overrides(case: Case, assignments: list[str]) -> tuple[Case, dict[str, 
         changes[part][field] = value
         overrides[name] = text
     changed = {part: replace(records[part], **change) for part, change in changes.items() if change}
-    return replace(case, **changed), overrides
-
-
-def guarded(run: Callable[[list[str]], str], argv: list[str]) -> int:
-    """Prints what `run` returns; the exit status. Bad input is one line on stderr and status 2."""
-    try:
-        text = run(argv)
-        try:
-            print(text, flush=True)
-        except OSError as error:
-            if isinstance(error, BrokenPipeError):
-                raise
-            raise InputError(f"can't write the output: {error.strerror}") from error
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except BrokenPipeError:  # the reader has seen enough, as `| head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
+    return replace(case, **changed), overrides, records
 
 
 def run(argv: list[str]) -> str:
     import report
+    import whatif
 
     def extra(parser):
         parser.add_argument("--json", action="store_true", help="one JSON object (SI units) instead of text")
@@ -857,14 +870,18 @@ def run(argv: list[str]) -> str:
         parser.add_argument("--compare", action="store_true", help="with --method seed: from its numbers to ours")
         parser.add_argument("--list-models", action="store_true", help="the models, and exit")
         parser.add_argument("--list-hardware", action="store_true", help="the GPUs, and exit")
+        parser.add_argument("--list-runtimes", action="store_true", help="the engines and their versions, and exit")
 
-    args, case, overrides = parse(argv, "estimator.py", __doc__, extra)
+    asked = parse(argv, "estimator.py", __doc__, extra)
+    args, case = asked.args, asked.case
     if args.list_models:
         import configs
 
         return report.models_text(configs.catalogue())
     if args.list_hardware:
         return report.hardware_text(CHIPS.values())
+    if args.list_runtimes:
+        return report.runtimes_text(ENGINES.values())
     est = estimate(case)
     if args.compare:
         if est.method.waterfall is None:
@@ -872,11 +889,13 @@ def run(argv: list[str]) -> str:
         rows = est.method.waterfall(est)
         return report.waterfall_json(rows) if args.json else report.waterfall_text(rows)
     bound = estimate(replace(case, method="roofline")) if case.method == "cycle" else est
+    idle = whatif.idle(asked, est, estimate)
     if args.json:
-        return report.as_json(est, overrides, bound)
+        return report.as_json(est, asked.overrides, bound, taken=asked.notes, idle=idle)
     flash = estimate(replace(case, attention="flash")) if case.attention == "naive" else None
     bound = bound if case.method == "cycle" else None
-    return report.text(est, overrides, bound=bound, flash=flash, explain=args.explain)
+    said = {"taken": asked.notes, "idle": idle}
+    return report.text(est, asked.overrides, bound=bound, flash=flash, explain=args.explain, **said)
 
 
 if __name__ == "__main__":

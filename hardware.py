@@ -4,9 +4,10 @@ For a what-if, edit the A100_80GB_PCIE block below, or pass --set hardware.FIELD
 dataclasses.replace(A100_80GB_PCIE, dram_bytes_per_s=3e12).
 """
 
+import re
 from dataclasses import dataclass, fields, replace
 
-from inputs import InputError, check_quantity, check_size
+from inputs import InputError, check_unit, nearest, shown
 
 MHZ = 1e6
 GB = 1e9  # data sheets' gigabyte
@@ -15,20 +16,55 @@ MIB = 2**20
 GIB = 2**30
 
 
+# From and to, of each number of a Chip: wide enough for the last decade's chips and the next one's, ten times over, and
+# narrow enough that a figure in another unit (MHz, GB, ns) is refused.
 LIMITS = {
-    "_share": (0.01, 1.0),
-    "_latency_s": (1e-10, 1e-3),
-    "_fma_per_clock": (0.0, 1e15),
-}  # of Chip's floats
-LEAST_FMA_PER_CLOCK = 1e-12  # of a dtype that the chip has: with less, times overflow
+    "sm_count": (1, 100_000),
+    "clock_hz": (1e8, 1e10),
+    "base_clock_hz": (1e7, 1e10),
+    "tensor_cores_per_sm": (1, 1024),
+    "fp16_fma_per_clock": (0.0, 1e8),
+    "int8_fma_per_clock": (0.0, 1e8),
+    "fp8_fma_per_clock": (0.0, 1e8),
+    "fp4_fma_per_clock": (0.0, 1e8),
+    "fp32_cores_per_sm": (1, 4096),
+    "dram_bytes": (10**8, 10**14),
+    "dram_bytes_per_s": (1e8, 1e15),
+    "dram_read_share": (0.01, 1.0),
+    "dram_latency_s": (1e-9, 1e-4),
+    "l2_bytes": (10**5, 10**12),
+    "l2_partitions": (1, 1024),
+    "l2_bytes_per_clock": (16.0, 1e7),
+    "l2_latency_s": (1e-9, 1e-4),
+    "shared_bytes_per_sm": (1000, 10**9),
+    "shared_bytes_per_clock": (1.0, 1e5),
+    "registers_per_sm": (1024, 10**8),
+    "ctas_per_sm": (1, 4096),
+    "threads_per_sm": (32, 10**6),
+    "tdp_w": (5.0, 1e5),
+    "tensor_sustained_share": (0.01, 1.0),
+}
+LEAST_FMA_PER_CLOCK = 1e-6  # of a dtype that the chip has: with less, times overflow
+PEAK_LIMITS = (1e9, 1e18)  # FLOP/s of a what-if's tensor cores
+# The unit that the end of a name says, the longest one first.
+UNITS = {"_bytes_per_s": "B/s", "_hz": "Hz", "_bytes": "B", "_bytes_per_sm": "B", "_w": "W", "_s": "s"}
+UNITS |= {"_share": "(a share of 1)", "_per_clock": "per clock", "_per_sm": "per SM"}
+
+
+def unit_of(name: str) -> str:
+    """The unit of a field, as its name says it; nothing for a count.
+    >>> unit_of("dram_bytes_per_s"), unit_of("clock_hz"), unit_of("sm_count")
+    ('B/s', 'Hz', '')
+    """
+    return next((unit for ending, unit in UNITS.items() if name.endswith(ending)), "")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Chip:
     """One GPU as its data sheet describes it. SI base units, the unit in the name.
 
-    Raises InputError for a field that is not text, not a whole number >= 1, or not finite and positive,
-    as its type asks. An fma rate of 0 says that the chip lacks that dtype.
+    Raises InputError for a field that is not text, or not a number in its LIMITS, whole if its type is int. An fma rate
+    of 0 says that the chip lacks that dtype.
     """
 
     name: str
@@ -65,13 +101,10 @@ class Chip:
             if field.type is str:
                 if not isinstance(value, str) or not value:
                     raise InputError(f"{name} must be text, not {value!r}")
-            elif field.type is int:
-                check_size(name, value, high=2**60 if name.endswith("_bytes") else 2**24)
-            else:
-                low, high = next((limits for suffix, limits in LIMITS.items() if name.endswith(suffix)), (1.0, 1e21))
-                check_quantity(name, value, low=low, high=high)
-                if name.endswith("_fma_per_clock") and 0 < value < LEAST_FMA_PER_CLOCK:
-                    raise InputError(f"{name} must be 0 or a number from {LEAST_FMA_PER_CLOCK:g}, not {value:g}")
+                continue
+            check_unit(name, value, *LIMITS[field.name], unit=unit_of(name), whole=field.type is int)
+            if name.endswith("_fma_per_clock") and 0 < value < LEAST_FMA_PER_CLOCK:
+                raise InputError(f"{name} must be 0 or a number from {LEAST_FMA_PER_CLOCK:g}, not {value:g}")
         if not self.fp16_fma_per_clock:
             raise InputError("hardware.fp16_fma_per_clock must be above 0")
 
@@ -169,7 +202,7 @@ def with_tensor_peak(chip: Chip, flops_per_s: float) -> Chip:
     """`chip` with another fp16/bf16 tensor-core peak and its other dtypes scaled alike, by the FMA rate per
     clock: clocks, bandwidths and CUDA cores stay what they are.
     """
-    check_quantity("the tensor-core peak in FLOP/s", flops_per_s, low=1e6, high=1e21)
+    check_unit("the tensor-core peak", flops_per_s, *PEAK_LIMITS, unit="FLOP/s")
     scale = flops_per_s / chip.tensor_flops_per_s("fp16")
     return replace(
         chip,
@@ -330,3 +363,45 @@ CHIPS = {
         B200_SXM,
     )
 }
+
+# Of several that a short name may mean, the one that most people have: SXM before PCIe, 80 GB before 40.
+COMMON = (H100_SXM, H200_SXM, B200_SXM, L40S, A100_80GB_SXM, A100_80GB_PCIE, A100_40GB_SXM, A100_40GB_PCIE, H100_PCIE)
+# Words that a GPU's name may have and that tell no two of these apart.
+EMPTY_WORDS = ("nvidia", "tesla", "gpu", "tensor", "core", "hgx", "dgx", "hbm2", "hbm2e", "hbm3", "hbm3e", "gddr6")
+
+
+def words(name: str) -> set[str]:
+    """What tells a GPU's name from another's.
+    >>> sorted(words("NVIDIA A100-SXM4-80GB")), sorted(words("H100 SXM"))
+    (['80gb', 'a100', 'sxm'], ['h100', 'sxm'])
+    """
+    apart = re.sub(r"(sxm|pcie?)", r" \1", name.lower().replace(" gb", "gb"))
+    found = re.findall(r"[a-z]*\d+[a-z]*|[a-z]+", apart)
+    found = (re.sub(r"^sxm\d$", "sxm", re.sub(r"^(\d+)g$", r"\1gb", word)) for word in found)
+    return set(found).difference(EMPTY_WORDS)
+
+
+def meant(name: str) -> list[Chip]:
+    """The chips that a name may mean, the commonest first: those of its family whose names and titles have all its
+    words, or the one that has just that name.
+    """
+    if name.lower() in CHIPS:
+        return [CHIPS[name.lower()]]
+    asked = words(name)
+    return [
+        chip for chip in COMMON if chip.name.split("-")[0] in asked and asked <= words(chip.name) | words(chip.title)
+    ]
+
+
+def find_chip(name: object) -> Chip:
+    """The record of a GPU: a name of CHIPS, in any case, or what people and nvidia-smi call it. Raises InputError.
+    >>> find_chip("H100").name, find_chip("NVIDIA A100-SXM4-40GB").name, find_chip("nvidia-l40s").name
+    ('h100-sxm', 'a100-40gb-sxm', 'l40s')
+    """
+    found = meant(name) if isinstance(name, str) else []
+    if found:
+        return found[0]
+    # another letter or number is another GPU, not a slip of the pen
+    stem = re.compile(r"[a-z]+\d+")
+    close = [known for known in CHIPS if stem.match(known)[0] in stem.findall(str(name).lower())]
+    raise InputError(f"unknown hardware {shown(name)}{nearest(name, close)}; known: {', '.join(CHIPS)}")

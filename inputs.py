@@ -4,6 +4,9 @@ from collections.abc import Iterable
 
 import numpy as np
 
+# Powers of ten by which people miss a unit.
+POWERS = dict.fromkeys(("Hz", "B", "B/s", "W", "s", "FLOP/s", "TFLOP/s"), (3, 6, 9, 12, -3, -6, -9, -12))
+POWERS |= {"(a share of 1)": (-2,)}
 MAX_SIZE = 2**24  # of any one dimension: products of a few stay exact in a float, all far from overflow
 
 
@@ -40,6 +43,32 @@ def check_quantity(name: str, value: object, *, low: float, high: float) -> floa
     if number and low <= value <= high:
         return float(value)
     raise InputError(f"{name} must be a number from {low:g} to {high:g}, not {shown(value)}")
+
+
+def check_unit(name: str, value: object, low: float, high: float, *, unit: str, whole: bool = False) -> None:
+    """Raises InputError unless `value` is a number (a whole one) from low to high. It names the unit, and what may have
+    been meant where the value is in range in another one (MHz for Hz, GB for B, ns for s, % for a share).
+    """
+    number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+    if number and low <= value <= high and (not whole or value == int(value)):
+        return
+    kind = "a whole number" if whole else "a number"
+    meant = meant_unit(value, low, high, POWERS.get(unit, ())) if number else ""
+    raise InputError(f"{name} must be {kind} from {low:g} to {high:g}{unit and ' '}{unit}, not {shown(value)}{meant}")
+
+
+def meant_unit(value: float, low: float, high: float, powers: Iterable[int]) -> str:
+    """' (did you mean 1410e6?)': by that power of ten which brings `value` nearest to the middle of its range; nothing
+    where none does.
+    """
+    with np.errstate(all="ignore"):
+        scaled = {power: float(value) * 10.0**power for power in powers} if abs(value) < 1e300 else {}
+        inside = {power: abs(np.log(x / low) + np.log(x / high)) for power, x in scaled.items() if low <= x <= high}
+    if not inside:
+        return ""
+    power = min(inside, key=inside.get)
+    text = shown(value)
+    return f" (did you mean {f'{scaled[power]:.6g}' if 'e' in text else f'{text}e{power}'}?)"
 
 
 def shown(value: object) -> str:

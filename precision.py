@@ -69,6 +69,23 @@ KV_FORMATS = {
 WEIGHT_FORMATS = tuple(FORMATS)  # fp32 weights are rounded as they are loaded: the MMAs stay 16-bit
 ACTIVATION_FORMATS = ("fp16", "bf16", "int8", "fp8", "nvfp4")
 SIXTEEN = ("fp16", "bf16")
+# What engines call a precision: the formats of (weights, activations); None: the 16-bit dtype.
+NAMED = {
+    "fp16": ("fp16", "fp16"),
+    "bf16": ("bf16", "bf16"),
+    "fp8": ("fp8", "fp8"),
+    "w8a8": ("int8", "int8"),
+    "int8": ("int8", "int8"),
+    "w8a16": ("int8", None),
+    "int4": ("int4", None),
+    "w4a16": ("int4", None),
+    "gptq": ("int4", None),
+    "awq": ("int4-zero", None),
+    "w4a8": ("int4", "fp8"),  # TensorRT-LLM's W4A8_AWQ
+    "w4a8-int8": ("int4", "int8"),
+    "nvfp4": ("nvfp4", "nvfp4"),
+    "mxfp4": ("mxfp4", None),
+}
 
 
 PARTS = ("attention", "mlp", "shared", "experts")  # of a layer; mlp: a dense one; shared: the shared experts

@@ -7,12 +7,10 @@ from tabulate import tabulate
 
 from cycles import CAUSES
 from experts import distinct_experts
-from hardware import CHIPS
 from intervals import validated
 from variants import expected_tokens
 
 MS, GIB = 1e-3, 2**30
-UNTIMED = ("base_clock_hz", "tdp_w")  # facts of a chip that no timing reads
 
 
 def seconds(value: float) -> str:
@@ -31,16 +29,17 @@ def si(value: float, unit: str) -> str:
     return f"{value:.3g} {unit}"
 
 
-def text(est, overrides: dict[str, str], *, bound=None, flash=None, explain: bool = False) -> str:
-    """The report. `bound`: the same case by roofline, `flash`: with flash attention, to be shown beside it;
-    `explain`: with the causes.
+def text(est, overrides: dict[str, str], *, taken=(), idle=(), bound=None, flash=None, explain: bool = False) -> str:
+    """The report. `taken`: how words of the command line were taken; `idle`: which of them change nothing. `bound`: the
+    same case by roofline, `flash`: with flash attention, to be shown beside it; `explain`: with the causes.
     """
     versus = [*_versus(est, flash), ""] if flash else []
     if explain:
         versus += [*_causes(est), ""]
     priced = [*_metrics(est, bound), "", *versus, *_phases(est)] if est.waves else []
     fits = [*_queue(est), ""] if not est.memory.fits else []
-    return "\n".join([*_card(est, overrides), "", *fits, *priced, *_memory(est), *_notes(est)])
+    noted = [*notes(est), *(f"note: {line}" for line in idle)]
+    return "\n".join([*_card(est, overrides), *taken, "", *fits, *priced, *_memory(est), *noted])
 
 
 def _versus(naive, flash) -> list[str]:
@@ -258,7 +257,13 @@ def assumptions(case) -> list[str]:
     return lines
 
 
-def _notes(est) -> list[str]:
+def notes(est) -> list[str]:
+    """What the estimate takes for granted, and what a reader may not expect of it."""
+    return [*facts(est), *_measured(est)]
+
+
+def facts(est) -> list[str]:
+    """notes, but how far the estimate can be trusted."""
     notes = [f"assumed: {line}" for line in assumptions(est.case)]
     experts = est.model.experts
     if experts:
@@ -270,12 +275,7 @@ def _notes(est) -> list[str]:
         notes.append(f"assumed: tokens choose experts at random, {choice}: a decode step reads {used:.1f} of {experts}")
     notes += [f"note: {est.model.note}"] if est.model.note else []
     notes += [f"note: {est.precision_note}"] if est.precision_note else []
-    if est.intervals and not validated(est.chip):
-        notes.append(f"note: no measurements of {est.chip.name} as it is here: the interval is widened")
-    catalogued = CHIPS.get(est.chip.name, est.chip)
-    for field in UNTIMED:
-        if getattr(est.chip, field) != getattr(catalogued, field):
-            notes.append(f"note: hardware.{field} times nothing; the power limit is hardware.tensor_sustained_share")
+    notes += _half_named(est)
     vocab, drafted = est.model.vocab, est.case.draft and est.case.draft.vocab  # None: not known to a trace
     if vocab and drafted and drafted != vocab:
         sizes = f"{drafted:,} tokens, not {vocab:,}"
@@ -289,7 +289,23 @@ def _notes(est) -> list[str]:
     return notes
 
 
-def as_json(est, overrides: dict[str, str], bound) -> str:
+def _measured(est) -> list[str]:
+    """What of the chip was never measured."""
+    if est.intervals and not validated(est.chip):
+        return [f"note: no measurements of {est.chip.name} as it is here: the interval is widened"]
+    return []
+
+
+def _half_named(est) -> list[str]:
+    """Weights in a format that the chip multiplies in, with 16-bit activations: seldom what was meant."""
+    named, rates = est.case.weights, est.chip.fma_rates()
+    if named not in ("fp8", "nvfp4") or not est.precision.weight_only or not rates["fp8" if named == "fp8" else "fp4"]:
+        return []
+    engines = f"what engines call {named} has {named} activations too: --precision {named}"
+    return [f"note: {named} weights alone are widened for 16-bit MMAs; {engines}"]
+
+
+def as_json(est, overrides: dict[str, str], bound, *, taken=(), idle=()) -> str:
     """One object, SI base units; flops, bytes and time_s of a kernel are its sum over the phase."""
     case = est.case
 
@@ -339,6 +355,7 @@ def as_json(est, overrides: dict[str, str], bound) -> str:
             "engine": {"title": case.runtime.title, "measured": measured(case.runtime, est.chip)},
             "precision": precision(),
             "overrides": overrides,
+            "notes": [*taken, *(note.removeprefix("note: ") for note in notes(est)), *idle],
             **{name: number(getattr(est, name)) for name in metrics},
             "intervals": {name: [number(end) for end in ends] for name, ends in est.intervals.items()},
             "bound": {name: number(getattr(bound, name)) for name in ("ttft_s", "tpot_s", "latency_s")},
@@ -403,4 +420,25 @@ def hardware_text(chips) -> str:
         for c in chips
     ]
     headers = ("name", "GPU", "SMs", "fp16 TFLOP/s", "DRAM GB/s", "DRAM GiB", "W")
+    return tabulate(rows, headers, tablefmt="simple", disable_numparse=True)
+
+
+def runtimes_text(engines) -> str:
+    """The engines, the versions that each record stands for, and what of it was measured."""
+
+    def versions(engine) -> str:
+        low, high = engine.stands_for
+        if not low:
+            return ""
+        return f"{low} and later" if engine.version == newest[engine.family] else f"{low} to {high}"
+
+    def measured(found) -> str:
+        gpus = {version: [gpu for gpu in found if found[gpu] == version] for version in found.values()}
+        return "; ".join(f"{version}: {', '.join(names)}" for version, names in gpus.items())
+
+    engines, newest = list(engines), {}
+    for engine in engines:  # the newest of a family comes first
+        newest.setdefault(engine.family, engine.version)
+    rows = [(e.name, e.title, versions(e), measured(e.kernels_measured), measured(e.runs_measured)) for e in engines]
+    headers = ("name", "engine", "stands for", "kernels measured on", "whole runs measured on")
     return tabulate(rows, headers, tablefmt="simple", disable_numparse=True)

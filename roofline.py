@@ -16,19 +16,22 @@ def compute_s(op, chip):
     return op.flops / peak_flops_per_s(op, chip)
 
 
-def memory_s(op, chip):
-    """Seconds of one launch if only DRAM traffic took time."""
-    return op.bytes / chip.dram_bytes_per_s
+def memory_s(op, chip, weights_resident: float = 0.0):
+    """Seconds of one launch if only DRAM traffic took time. weights_resident: the part of its weights that a product
+    finds in the L2 instead.
+    """
+    resident_bytes = weights_resident * op.weight_bytes if op.kind == "gemm" else 0.0
+    return (op.bytes - resident_bytes) / chip.dram_bytes_per_s
 
 
-def roofline_s(op, chip):
+def roofline_s(op, chip, weights_resident: float = 0.0):
     """Seconds of one launch of `op`: the larger of the two times above. Shape: that of the op's sizes."""
-    return np.maximum(compute_s(op, chip), memory_s(op, chip))
+    return np.maximum(compute_s(op, chip), memory_s(op, chip, weights_resident))
 
 
-def roofline_causes(op, chip) -> dict[str, np.ndarray]:
+def roofline_causes(op, chip, weights_resident: float = 0.0) -> dict[str, np.ndarray]:
     """roofline_s by what binds: {"tensor" or "vector": seconds, "dram": seconds}, one of them 0."""
-    compute, memory = compute_s(op, chip), memory_s(op, chip)
+    compute, memory = compute_s(op, chip), memory_s(op, chip, weights_resident)
     compute_bound = compute >= memory
     return {op.unit: compute * compute_bound, "dram": memory * (1 - compute_bound)}
 

@@ -4,16 +4,35 @@ Kernel timings come from the package aiconfigurator-core (development requiremen
 pointwise timings from validation/*.csv, each row with its source. Without the package the rest still runs.
 """
 
-import importlib.util
 import sys
+
+from command import guarded, line_parser, start
+
+if __name__ == "__main__":
+    start("numpy", "tabulate")
+
+import importlib.util
+import os
 from pathlib import Path
 
-from estimator import guarded, line_parser
-from inputs import InputError
+from inputs import InputError, shown
 from validation.fits import fit_table
 from validation.package import data_folder
 from validation.sets import PACKAGE
 from validation.tables import accuracy_report, report_measured, show
+
+MAX_TABLE_BYTES = 2**26  # some half a million rows
+
+
+def table_path(text: str) -> Path:
+    """The path of a table of measurements. Raises InputError for what is no file, or larger than any such table."""
+    if not os.path.exists(text):
+        raise InputError(f"can't read {shown(text)}: there is no such file")
+    if not os.path.isfile(text):
+        raise InputError(f"can't read {shown(text)}: it is not a file")
+    if os.path.getsize(text) > MAX_TABLE_BYTES:
+        raise InputError(f"{shown(text)} is larger than any table of measurements ({MAX_TABLE_BYTES:,} bytes)")
+    return Path(text)
 
 
 def run(argv: list[str]) -> str:
@@ -34,12 +53,12 @@ def run(argv: list[str]) -> str:
         raise InputError("--measured, --fit, --models and --plot go one at a time")
     if args.plot:
         if importlib.util.find_spec("matplotlib") is None:
-            raise InputError("matplotlib is missing: pip install -r requirements.txt")
+            raise InputError("matplotlib is missing: pip install -r requirements-run.txt")
         from visualize import picture_path
 
         picture_path(args.plot)
     if args.measured:
-        return report_measured(Path(args.measured), args.json)
+        return report_measured(table_path(args.measured), args.json)
     if args.models:
         from validation.models import models_table
 

@@ -1,16 +1,18 @@
 """Draws the roofline picture of a case: python visualize.py [--output FILE], with estimator.py's flags."""
 
-import os
 import sys
+
+from command import guarded, start
+
+if __name__ == "__main__":
+    start("numpy", "tabulate", "matplotlib")
+
+import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-try:
-    import matplotlib
-except ImportError:
-    print("error: matplotlib is missing: pip install -r requirements.txt", file=sys.stderr)
-    raise SystemExit(2) from None
+import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -18,10 +20,11 @@ import numpy as np
 from matplotlib.transforms import Bbox
 
 from cycles import BOUNDS
-from estimator import Estimate, Phase, estimate, guarded, parse
-from inputs import InputError
+from estimator import Estimate, Phase, estimate, parse
+from inputs import InputError, shown
 from report import seconds
 from roofline import ridge_point_flops_per_byte
+from whatif import idle
 
 # Okabe and Ito's colours, told apart with any colour vision (jfly.uni-koeln.de/color, 2008)
 PREFILL_COLOUR, DECODE_COLOUR, ROOF_COLOUR = "#0072B2", "#D55E00", "#333333"
@@ -203,19 +206,21 @@ def roofs(axes: plt.Axes, est: Estimate, ridge: float, x_low: float, x_high: flo
 
 
 def picture_path(text: str) -> Path:
-    """The path of a picture; raises InputError for a suffix that is not one, or a folder that isn't there."""
+    """The path of a picture. Raises InputError for a suffix that is not one, or a place where no file can be."""
     path = Path(text)
     if path.suffix.lower() not in SUFFIXES:
-        raise InputError(f"a picture must end in {' or '.join(SUFFIXES)}, not {text!r}")
-    if not path.parent.is_dir():
-        raise InputError(f"can't write {path}: {path.parent} is not a folder")
+        raise InputError(f"a picture must end in {' or '.join(SUFFIXES)}, not {shown(text)}")
+    if not os.path.isdir(path.parent):
+        raise InputError(f"can't write {shown(text)}: {shown(str(path.parent))} is not a folder")
+    if os.path.lexists(path) and not os.path.isfile(path):
+        raise InputError(f"can't write {shown(text)}: it is there, and not a file")
     return path
 
 
 def save(figure: plt.Figure, path: Path) -> None:
     """Writes PNG or SVG by suffix, to a temporary name beside it, then renamed. Raises InputError."""
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=path.suffix)
         os.close(handle)
         try:
             figure.savefig(temporary, dpi=150, format=path.suffix[1:].lower())
@@ -225,18 +230,18 @@ def save(figure: plt.Figure, path: Path) -> None:
             os.unlink(temporary)
             raise
     except OSError as error:
-        raise InputError(f"can't write {path}: {error.strerror}") from error
+        raise InputError(f"can't write {shown(str(path))}: {error.strerror}") from error
 
 
 def run(argv: list[str]) -> str:
     def extra(parser):
         parser.add_argument("--output", default="roofline.png", help="PNG or SVG by suffix (default: %(default)s)")
 
-    args, case, _ = parse(argv, "visualize.py", __doc__, extra)
-    path = picture_path(args.output)
-    est = estimate(case)
+    asked = parse(argv, "visualize.py", __doc__, extra)
+    path = picture_path(asked.args.output)
+    est = estimate(asked.case)
     save(draw(est), path)
-    return f"{path}: {finding(est)}"
+    return "\n".join([f"{path}: {finding(est)}", *(f"note: {line}" for line in idle(asked, est, estimate))])
 
 
 if __name__ == "__main__":

@@ -1,0 +1,90 @@
+"""What a case has of its own: what differs from the defaults, and what of that changes nothing."""
+
+import math
+from collections.abc import Callable
+from dataclasses import fields, replace
+
+from command import flag
+from inputs import InputError
+
+# What would have to be said besides, for it to matter.
+WHY = {
+    "hardware.l2_bytes": "only with --l2-persistent does anything stay in the L2",
+    "hardware.tdp_w": "the power limit is hardware.tensor_sustained_share",
+    "hardware.base_clock_hz": "kernels run at hardware.clock_hz",
+    "--runtime": "by this method no engine runs it",
+    "--memory-fraction": "all sequences run at once in it",
+}
+NOTHING, INTERVAL = "nothing here", "nothing here but the interval (no such chip was measured)"
+ALWAYS = ("model", "hardware", "method", "batch", "input_tokens", "output_tokens")  # fields of a case that matter
+
+
+def changed_flags(case) -> dict[str, object]:
+    """The fields of a case that aren't its defaults."""
+    return {field.name: value for field in fields(case) if (value := getattr(case, field.name)) != field.default}
+
+
+def idle(asked, est, estimate: Callable) -> list[str]:
+    """A line for each --set and each flag without which `est`, the estimate of what is `asked`, would be the same. They
+    are left out one after another, so that it would be the same without all of them.
+    """
+    lines, case, last = [], replace(asked.case, model=est.model), est  # a file is read once
+    parts = parts_of(asked, case)
+    reference = [est, *bound_of(case, est, estimate)] if parts else []
+    for name, without in parts:
+        try:
+            other = without(case)
+            found = estimate(other)
+            beside = [found, *bound_of(other, found, estimate)]
+        except InputError:  # the rest can't do without it
+            continue
+        if all(figures(one) == figures(two) for one, two in zip(reference, beside, strict=True)):
+            if name in asked.overrides and other == case:
+                lines.append(f"{name} is {asked.overrides[name]} anyway")
+            else:
+                what = NOTHING if found.intervals == last.intervals else INTERVAL
+                what = what if found.memory == last.memory else "no time here"
+                lines.append(f"{name} changes {what}{': ' * (name in WHY)}{WHY.get(name, '')}")
+            case, last = other, found
+    return lines
+
+
+def bound_of(case, est, estimate: Callable) -> list:
+    """The bound that is shown beside an estimate, if one is."""
+    return [estimate(replace(case, method="roofline"))] if est.intervals else []
+
+
+def parts_of(asked, case) -> list[tuple[str, Callable]]:
+    """What may be left out of a case: (name, the function that leaves it out)."""
+
+    def without_field(part: str, field: str) -> Callable:
+        default = getattr(asked.before[part], field)
+        return lambda case: replace(case, **{part: replace(getattr(case, part), **{field: default})})
+
+    def without_flags(names: tuple[str, ...]) -> Callable:
+        defaults = {field.name: field.default for field in fields(case) if field.name in names}
+        return lambda case: replace(case, **defaults)
+
+    parts = [(name, without_field(*name.split("."))) for name in asked.overrides]
+    formats = ()
+    if asked.args.precision is not None:
+        formats = (
+            ("dtype", "weights", "activations") if asked.args.precision == case.dtype else ("weights", "activations")
+        )
+        parts.append(("--precision", without_flags(formats)))
+    single = [name for name in changed_flags(asked.plain) if name not in (*ALWAYS, *formats)]
+    return parts + [(flag(name), without_flags((name,))) for name in single]
+
+
+def figures(est) -> tuple:
+    """All that a report shows of an estimate, but its interval and what was asked for."""
+    from report import facts
+
+    metrics = (est.ttft_s, est.tpot_s, est.latency_s, est.batch_latency_s, est.throughput_tokens_per_s)
+    kernels = [
+        (k.name, k.kind, k.count, k.flops, k.weight_bytes, k.kv_bytes, k.activation_bytes, k.causes)
+        for phase in (est.prefill, est.decode)
+        for k in phase.kernels
+    ]
+    names = (est.chip.name, est.chip.title, est.model.name, est.model.title, est.model.parameters)
+    return (*(None if math.isnan(x) else x for x in metrics), est.memory, kernels, names, facts(est))
