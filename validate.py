@@ -43,14 +43,17 @@ def run(argv: list[str]) -> str:
         metavar="FILE",
         help="also draw measured against estimated, and FILE-residuals: errors by shape (PNG, SVG)",
     )
+    parser.add_argument("--write", metavar="FOLDER", help="write all tables to FOLDER/accuracy.md too")
     parser.add_argument("--measured", metavar="FILE.csv", help="judge your own measurements (format: README)")
     parser.add_argument("--models", action="store_true", help="every config.json at hand against its real code")
     parser.add_argument("--json", action="store_true", help="with --measured: one JSON object")
     args = parser.parse_args(argv)
     if args.json and not args.measured:
         raise InputError("--json goes with --measured")
-    if bool(args.measured) + args.fit + args.models + bool(args.plot) > 1:
-        raise InputError("--measured, --fit, --models and --plot go one at a time")
+    if sum(map(bool, (args.measured, args.fit, args.models, args.plot, args.write))) > 1:
+        raise InputError("--measured, --fit, --models, --plot and --write go one at a time")
+    if args.write and not Path(args.write).is_dir():
+        raise InputError(f"can't write {args.write}/accuracy.md: {args.write} is not a folder")
     if args.plot:
         if importlib.util.find_spec("matplotlib") is None:
             raise InputError("matplotlib is missing: pip install -r requirements-run.txt")
@@ -78,7 +81,22 @@ def run(argv: list[str]) -> str:
         from validation.pictures import plot
 
         parts.append("\n" + plot(folder, Path(args.plot)))
+    if args.write:
+        parts.append("\n" + write_accuracy(Path(args.write) / "accuracy.md", "\n".join(parts)))
     return "\n".join(parts)
+
+
+def write_accuracy(path: Path, tables: str) -> str:
+    """Writes the page of the tables, under a temporary name first; returns what was written. Raises InputError."""
+    head = "# How far it is from real GPUs\n\nWritten by `python validate.py --write docs`, never by hand. "
+    head += "What the tables say, and where the model is weak: [limits.md](limits.md).\n\n"
+    temporary = path.with_name(".accuracy.md.tmp")
+    try:
+        temporary.write_text(f"{head}```\n{tables.rstrip()}\n```\n")
+        temporary.replace(path)
+    except OSError as error:
+        raise InputError(f"can't write {path}: {error.strerror}") from error
+    return f"{path}: written"
 
 
 if __name__ == "__main__":

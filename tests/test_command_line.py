@@ -97,15 +97,15 @@ def test_a_refusal_of_the_program_itself():
 def test_report_and_json():
     text = program("estimator.py")
     assert text.returncode == 0 and text.stderr == ""
-    for part in ("---Flash Attention---", "TTFT", "TPOT", "latency", "throughput", "largest batch that fits"):
+    for part in ("---Flash Attention---", "TTFT", "TPOT", "latency", "throughput", "largest batch that runs at once"):
         assert part in text.stdout
     result = program("estimator.py", "--json")
     assert json.loads(result.stdout)["batch"] == 8
 
 
 def test_notes_say_what_an_estimate_rests_on():
-    assert "but no whole pass" in run(["--hardware", "l40s"])
-    assert "but no whole pass" not in run(["--hardware", "h100-sxm"])
+    assert "on this GPU: kernels (0.24.0)" in run(["--hardware", "l40s"])
+    assert "whole runs (0.15.1)" in run(["--hardware", "h100-sxm"])
     drafted = ["--speculative", "3", "--draft"]
     assert "vocabulary has 151,936 tokens, not 128,256" in run([*drafted, "qwen3-0.6b"])
     assert "vocabulary" not in run([*drafted, "llama3.2-1b"])

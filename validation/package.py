@@ -268,6 +268,7 @@ def attention_rows(data: DataSet, folder: Path, phase: str, cache: str = "bfloat
         op=select(op, keep),
         append=select(append, keep),
         measured_s=measured_s[keep],
+        chosen_after=data.engine is TENSORRT_LLM and phase == "decode",
         cycle_bytes=cycle_bytes[keep],
         left_out=int((~keep).sum()),
         engine=data.engine,
@@ -365,6 +366,7 @@ def mixture_rows(data: MixtureSet, folder: Path, stored: str = "bfloat16") -> Ro
         measured_s=table.latency.to_numpy() * 1e-3,
         cycle_bytes=3 * w * hidden * width * touched + 2 * (2 * hidden + 3 * width) * pairs,
         engine=data.engine,
+        chosen_after=arch.compute_capability <= data.engine.untuned_until,
         fitted=data.fitted and formats is None,
     )
     beaten = rows.measured_s < roofline_s(rows.op, rows.chip)
@@ -418,6 +420,7 @@ def latent_rows(data: DataSet, folder: Path, phase: str) -> Rows:
         append=append,
         measured_s=table.latency.to_numpy() * 1e-3,
         engine=data.engine,
+        chosen_after=prefill and data.engine.absorbs_prompts,
         fitted=data.fitted,
     )
     beaten = rows.measured_s < roofline_s(op, chip)
@@ -486,6 +489,7 @@ def recurrent_rows(data: RecurrentSet, folder: Path, part: str) -> Rows:
         measured_s=table.latency.to_numpy() * 1e-3 / launches,
         cycle_bytes=op.bytes - op.kv_bytes / 2 if part == "state update" else np.inf,
         engine=data.engine,
+        chosen_after=bool(np.any(slower)),
         fitted=part in data.fits,
     )
     if part != "state update":  # which may find its states in the L2

@@ -26,6 +26,7 @@ class Rows:
     append: ops.Op | None = None  # the KV append that the attention timings include
     cycle_bytes: np.ndarray | float = np.inf  # distinct bytes that the benchmark touches before the same come again
     engine: Engine = VLLM  # whose kernels these are
+    chosen_after: bool = False  # a choice of kernels or of rows was made after seeing these data
     fitted: bool = False  # the constants of the A100, or of pointwise kernels, were fitted on (a sample of) these
     refitted: bool = False  # the two or three constants of another architecture were
     extra_s: np.ndarray | float = 0.0  # what the timings include besides: kernels that narrow x or Q, the profiler

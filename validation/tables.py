@@ -25,7 +25,9 @@ COVERAGE = HEADERS.index("in 90 %")
 LEGEND = """\
 Absolute error of time in %. bias: median of estimated / measured - 1. in 90 %: share of the measurements inside the
 interval. left out: rows that beat the chip's roofline though their data don't fit in its L2, or as said below.
-(fit): constants were fitted on these; (refit): two or three of them.
+(fit): constants were fitted on these; (refit): two or three of them. (*): a choice made after seeing these data,
+so that their error says little: which shapes have tuned tiles on the A100 (mixtures of vLLM and SGLang), above how many heads
+TensorRT-LLM takes another kernel, that SGLang's latent prefill is absorbed, which rows of the H200 were disturbed.
 """
 
 
@@ -58,8 +60,8 @@ def two_efficiencies(rows: Rows) -> np.ndarray:
 
 
 def seen(rows: Rows) -> str:
-    """What fits saw of these rows."""
-    return " (fit)" if rows.fitted else " (refit)" if rows.refitted else ""
+    """What fits saw of these rows, and whether a choice was made for them."""
+    return (" (fit)" if rows.fitted else " (refit)" if rows.refitted else "") + (" (*)" if rows.chosen_after else "")
 
 
 def kernel_table(folder: Path) -> tuple[list[list], list[str]]:
