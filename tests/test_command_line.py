@@ -64,7 +64,7 @@ def test_bad_input_is_one_line_and_status_2(arguments, message):
 def test_report_and_json():
     text = program("estimator.py")
     assert text.returncode == 0 and text.stderr == ""
-    for part in ("---Flash Attention---", "TTFT", "TPOT", "latency", "throughput", "largest batch that fits"):
+    for part in ("---Flash Attention---", "TTFT", "TPOT", "latency", "throughput", "largest batch that runs at once"):
         assert part in text.stdout
     result = program("estimator.py", "--json")
     assert json.loads(result.stdout)["batch"] == 8
