@@ -50,6 +50,12 @@ def runs_on(wanted, chip, dtype="bf16"):
     return on_chip(wanted, chip, architecture_of(chip), dtype)
 
 
+def roomy(case):
+    """The case on its chip with memory for any batch at once: one that queues has smaller waves the longer it is."""
+    chip = case.hardware if isinstance(case.hardware, Chip) else CHIPS[case.hardware]
+    return replace(case, hardware=replace(chip, dram_bytes=2**43))
+
+
 def check_causes_and_roofline(op, chip):
     causes = kernel_causes(op, chip)
     assert set(causes) <= set(CAUSES)
