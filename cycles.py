@@ -1,6 +1,12 @@
 """The expectation: what a good kernel takes on this chip, by cause. Dispatches each `Op` to its kernel model.
 
 Reads the `Op`, `Chip` and `Architecture` records. Whatever the sizes, cycle_s >= roofline_s.
+
+The seconds of a cause are what a higher rate of it would save: its share of the time is d ln(time) / d ln(1 / rate), so
+that 1 % more DRAM bandwidth takes 1 % of the share of `dram` off the time. What is hidden behind something longer has
+none, however long it takes. The shares add up, since all rates together twice as high halve a time; SMs that idle in
+the last wave (wave_tail) idle less also with whatever rate on the chip binds there. tests/test_causes.py holds every
+kernel to it.
 """
 
 from dataclasses import replace
@@ -12,7 +18,7 @@ from kernels.pointwise import pointwise
 from kernels.recurrent import scan, state_update
 from ops import Number, Op, few_queries
 
-# What time is spent on, by what would have to be better for it to shrink.
+# Causes, by what would have to be better for the time to shrink.
 BOUNDS = {
     "compute": ("tensor", "tensor_overhead", "vector", "softmax", "shared", "l2"),  # and what feeds them on the chip
     "memory": ("dram",),
@@ -25,17 +31,17 @@ CAUSES = {
     "softmax": "softmax, and widening a narrow cache, that the tensor cores' work does not hide",
     "shared": "shared-memory bandwidth",
     "dram": "DRAM bandwidth",
-    "l2": "L2 bandwidth",
+    "l2": "bandwidth of the L2, and of an SM's port to it",
     "wave_tail": "SMs idle in the last wave of CTAs",
     "epilogue": "writing results that the main loop does not hide",
-    "latency": "pipeline fill, dependent loads",
+    "latency": "waits: pipeline fill, dependent loads, walks along rows, merging what was split",
     "launch": "gaps between kernels, kernel start and end",
     "host": "the engine on the CPU",
 }
 
 
 def cycle_causes(op: Op, chip, arch, *, weights_resident: float = 0.0, resident: Number = 0.0) -> dict[str, Number]:
-    """Seconds of one launch of `op` by cause; they add up to cycle_s. Raises KeyError for an unknown kind.
+    """Seconds of one launch of `op` by cause, as above; they add up to cycle_s. Raises KeyError for an unknown kind.
 
     arch: an Architecture, such as the chip's (kernels.architectures.architecture_of). weights_resident: the part of its
     weights that the kernel finds in the L2 instead of DRAM; resident: of all that a product, attention or an update of

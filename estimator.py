@@ -125,7 +125,7 @@ class Resolved:
 class Kernel:
     """One kernel of a phase. `count` is launches per pass; flops, bytes and times are the whole phase's.
 
-    `causes` splits the time by what it is spent on (cycles.CAUSES); it adds up to time_s.
+    `causes` splits the time by what would have to be faster for it to shrink (cycles.CAUSES); it adds up to time_s.
     """
 
     name: str
@@ -174,7 +174,9 @@ class Phase:
         return phase_interval([(k.time_s, k.low_s, k.high_s, k.familiar) for k in self.kernels], run)
 
     def causes(self) -> dict[str, Number]:
-        """Seconds by cause, in the order of cycles.CAUSES; they add up to total("time_s")."""
+        """Seconds by cause, in the order of cycles.CAUSES; they add up to total("time_s"). Sums over the kernels: where
+        the host's own time exceeds that of the GPU beside it, faster kernels only leave it more to wait for.
+        """
         return {
             cause: sum(kernel.causes.get(cause, 0.0) for kernel in self.kernels)
             for cause in CAUSES
