@@ -27,7 +27,8 @@ Absolute error of time in %. bias: median of estimated / measured - 1. in 90 %: 
 interval. left out: rows that beat the chip's roofline though their data don't fit in its L2, or as said below.
 (fit): constants were fitted on these; (refit): two or three of them. (*): a choice made after seeing these data,
 so that their error says little: which shapes have tuned tiles on the A100 (mixtures of vLLM and SGLang), above how
-many heads TensorRT-LLM takes another kernel, that SGLang's latent prefill is absorbed, which rows of the H200 were disturbed.
+many heads TensorRT-LLM takes another kernel, that SGLang's latent prefill is absorbed, which rows of the H200 were
+disturbed.
 """
 
 
