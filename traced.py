@@ -30,10 +30,10 @@ from ops import Number, Op, attention, distinct_experts, kv_write, smaller
 CACHE = Path(__file__).resolve().parent / ".traces"
 VERSION = 5  # of what is cached; raise it when the recorder changes
 # (batch, prompt): as many as there are terms, and a last one that what was found from the others must give exactly.
-# With one sequence, copies that are otherwise kernels are views; scans take up to 256 tokens at a time.
-PREFILL_POINTS = ((2, 256), (3, 256), (2, 512), (3, 512), (2, 768), (3, 768), (5, 1024))
+# With one sequence, or one chunk of a scan (up to 256 tokens), copies that are otherwise kernels are views.
+PREFILL_POINTS = ((2, 512), (3, 512), (2, 1024), (3, 1024), (2, 1536), (3, 1536), (5, 1280))
 # (batch, context) of the decode steps: after some of those prompts
-DECODE_POINTS = tuple((batch, prompt + 1) for batch, prompt in PREFILL_POINTS if prompt != 768)
+DECODE_POINTS = tuple((batch, prompt + 1) for batch, prompt in PREFILL_POINTS if prompt != 1536)
 COUNTS = ("flops", "weight_bytes", "kv_bytes", "in_bytes", "out_bytes")
 KINDS = {  # what a trace holds, and which dims each kind has
     "gemm": ("m", "n", "k"),
@@ -463,7 +463,7 @@ def _inverse(points: tuple, decode: bool) -> tuple[tuple[Fraction, ...], ...]:
 def coefficients(values: tuple[int, ...], points: tuple, decode: bool) -> tuple[float, ...]:
     """A count over `terms`, from its values at the points; the last point is a check. Raises ValueError where the count
     is no such polynomial, or one with a negative coefficient.
-    >>> coefficients((514, 514, 1026, 1026, 2050), DECODE_POINTS, True)  # 2 kv
+    >>> coefficients((1026, 1026, 2050, 2050, 2562), DECODE_POINTS, True)  # 2 kv
     (0.0, 0.0, 2.0, 0.0)
     """
     solved = [sum(map(Fraction.__mul__, row, map(Fraction, values))) for row in _inverse(points[:-1], decode)]

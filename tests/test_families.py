@@ -104,8 +104,8 @@ def test_a_familys_positions_are_read_once_for_the_batch():
     ("values", "message"),
     [
         ((7, 7, 7, 7, 8), "no polynomial"),  # all alike but for the check
-        ((1486, 1486, 974, 974, -50), "falls with"),
-        ((257**2, 257**2, 513**2, 513**2, 1025**2), "no polynomial"),  # kv^2, in a decode step
+        ((1974, 1974, 950, 950, 438), "falls with"),
+        ((513**2, 513**2, 1025**2, 1025**2, 1281**2), "no polynomial"),  # kv^2, in a decode step
     ],
 )
 def test_counts_that_are_no_polynomial_are_refused(values, message):
