@@ -264,13 +264,14 @@ def _loop_by_cause(parts) -> dict:
     few, together = multiplies * reaches_few, together + multiplies * ~reaches_few
     # What binds counts in full; of the other, the part that waits for its turn.
     by_mma = step["mma"] + step["dequant"] >= step["operands"]
-    clocks = {
-        "tensor": together * step["mma"] * np.where(by_mma, 1.0, step["turns"]) + few * step["mma"] / step["reach"],
-        "vector": (together * by_mma + few) * step["dequant"],
-        "operands": together * step["operands"] * np.where(by_mma, step["turns"], 1.0),
-        "latency": by_itself * np.where(waits, load, step["barrier"]),
+    steps, by_operands = parts["steps"], ~by_mma
+    return {
+        "tensor": steps * step["mma"] * (together * (by_mma + step["turns"] * by_operands) + few / step["reach"]),
+        "vector": steps * step["dequant"] * (together * by_mma + few),
+        "operands": steps * step["operands"] * together * (by_operands + step["turns"] * by_mma),
+        "latency": steps * (by_itself * waits * load + multiplies * step["barrier"]),
+        "store": hidden,
     }
-    return {name: parts["steps"] * each for name, each in clocks.items()} | {"store": hidden}
 
 
 def _by_cause(parts, ideal_s, clock_hz, launch_s) -> dict[str, np.ndarray]:
@@ -284,7 +285,7 @@ def _by_cause(parts, ideal_s, clock_hz, launch_s) -> dict[str, np.ndarray]:
     unlimited = on_chip * ~limited
     loop = _loop_by_cause(parts)
     even = parts["even"] / clock_hz  # of what the busiest SM does; the rest is what makes it the busiest
-    mma_s = np.where(limited, parts["on_chip"], even * loop["tensor"])
+    mma_s = limited * parts["on_chip"] + ~limited * even * loop["tensor"]
     tensor_s = np.minimum(ideal_s, mma_s)
     operands_s = unlimited * even * loop["operands"]
     return {
