@@ -586,7 +586,7 @@ def phase_kernel(op: Op, causes, bounds=(0, 0), over_steps: Callable = lambda x:
         causes={cause: over_steps(op.count * seconds) for cause, seconds in causes.items()},
         low_s=over_steps(op.count * low * launch_s),
         high_s=over_steps(op.count * high * launch_s),
-        familiar=familiar(op),
+        familiar=bool(np.all(high == 0)) or familiar(op),  # no interval, no question
     )
 
 
