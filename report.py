@@ -117,9 +117,14 @@ def _metrics(est, bound) -> list[str]:
     ]
     headline = "Flash Attention" if est.case.attention == "flash" else "Naive Attention"
     lines = [f"---{headline}---", tabulate(rows, tablefmt="plain", disable_numparse=True)]
-    if not est.memory.fits:
-        lines.append(f"DOES NOT FIT: {_memory_sum(est.memory)}; largest batch that fits: {est.memory.max_batch}")
-    return lines
+    return [*lines, *misfit(est)]
+
+
+def misfit(est) -> list[str]:
+    """What is wrong with a case that the memory doesn't hold."""
+    if est.memory.fits:
+        return []
+    return [f"DOES NOT FIT: {_memory_sum(est.memory)}; largest batch that fits: {est.memory.max_batch}"]
 
 
 def _causes(est) -> list[str]:
@@ -198,7 +203,7 @@ def _memory(est) -> list[str]:
         f" + KV cache {memory.kv_cache_bytes / GIB:.2f} GiB"
         f" + activations {memory.activation_bytes / GIB:.2f} GiB = {_memory_sum(memory)}",
         f"largest batch that fits: {memory.max_batch:,}; longest context at this batch: {_context(est)}",
-        *_queue(est),
+        *queue(est),
     ]
 
 
@@ -206,7 +211,7 @@ def _context(est) -> str:
     return f"{est.max_context:,} tokens" if est.max_context else "none with this many output tokens"
 
 
-def _queue(est) -> list[str]:
+def queue(est) -> list[str]:
     """What happens to a batch whose KV cache does not fit what the engine may use."""
     memory, case = est.memory, est.case
     if memory.concurrent >= case.batch:
