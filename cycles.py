@@ -38,6 +38,21 @@ CAUSES = {
     "launch": "gaps between kernels, kernel start and end",
     "host": "the engine on the CPU",
 }
+# The same in a word or two, as of a phase that spends its time on them.
+SHORT = {
+    "tensor": "tensor cores",
+    "tensor_overhead": "tensor-core overhead",
+    "vector": "CUDA cores",
+    "softmax": "softmax",
+    "shared": "shared memory",
+    "dram": "DRAM bandwidth",
+    "l2": "L2 bandwidth",
+    "wave_tail": "idle SMs",
+    "epilogue": "writing results",
+    "latency": "waiting for loads",
+    "launch": "kernel launches",
+    "host": "the host",
+}
 
 
 def cycle_causes(op: Op, chip, arch, *, weights_resident: float = 0.0, resident: Number = 0.0) -> dict[str, Number]:

@@ -146,6 +146,8 @@ class Kernel:
 
     name: str
     kind: str
+    unit: str  # that its FLOPs run on, tensor or vector, and the dtype there
+    dtype: str
     count: int
     flops: Number
     weight_bytes: Number
@@ -578,6 +580,8 @@ def phase_kernel(op: Op, causes, bounds=(0, 0), over_steps: Callable = lambda x:
     return Kernel(
         name=op.name,
         kind=op.kind,
+        unit=op.unit,
+        dtype=op.dtype,
         count=op.count,
         flops=over_steps(op.count * op.flops),
         weight_bytes=over_steps(op.count * op.weight_bytes),

@@ -37,7 +37,7 @@ def text(est, overrides: dict[str, str], *, taken=(), idle=(), bound=None, flash
     if explain:
         versus += [*_causes(est), ""]
     priced = [*_metrics(est, bound), "", *versus, *_phases(est)] if est.waves else []
-    fits = [*_queue(est), ""] if not est.memory.fits else []
+    fits = [*queue(est), ""] if not est.memory.fits else []
     noted = [*notes(est), *(f"note: {line}" for line in idle)]
     return "\n".join([*_card(est, overrides), *taken, "", *fits, *priced, *_memory(est), *noted])
 
@@ -219,8 +219,10 @@ def _context(est) -> str:
     return f"{est.max_context:,} tokens" if est.max_context else "none with this many output tokens"
 
 
-def _queue(est) -> list[str]:
-    """What happens to a batch that does not fit in what the engine may use."""
+def queue(est) -> list[str]:
+    """What happens to a batch that does not fit in what the engine may use: nothing, if it does."""
+    if est.memory.fits:
+        return []
     memory, case = est.memory, est.case
     needed = f"DOES NOT FIT: {_memory_sum(memory)}, of which the engine may use {case.memory_fraction:.0%}"
     if not memory.max_batch:

@@ -9,6 +9,8 @@ if __name__ == "__main__":
 
 import os
 import tempfile
+import textwrap
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,35 +21,81 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.transforms import Bbox
 
-from cycles import BOUNDS
+from cycles import SHORT
 from estimator import Estimate, Phase, estimate, parse
 from inputs import InputError, shown
-from report import seconds
-from roofline import ridge_point_flops_per_byte
-from whatif import idle
+from report import queue, seconds
+from whatif import differences, idle
 
 # Okabe and Ito's colours, told apart with any colour vision (jfly.uni-koeln.de/color, 2008)
-PREFILL_COLOUR, DECODE_COLOUR, ROOF_COLOUR = "#0072B2", "#D55E00", "#333333"
+COLOURS, ROOF_COLOUR = {"prefill": "#0072B2", "decode": "#D55E00"}, "#333333"
 SUFFIXES = (".png", ".svg")
 LABEL_SHARE = 0.01  # of a phase's time, below which a kernel stays unlabelled
-
-
-def bound_share(phase: Phase) -> tuple[str, float]:
-    """What binds most of the phase's time, and its share: ("memory", 0.98)."""
-    causes, total_s = phase.causes(), phase.total("time_s")
-    shares = {bound: sum(causes.get(cause, 0.0) for cause in names) / total_s for bound, names in BOUNDS.items()}
-    bound = max(shares, key=shares.get)
-    return bound, shares[bound]
+NAMED, LEAST_SHARE = 4, 0.0005  # kernels without a label that are named, of each kind, and the share that one must have
+DEGREES = (-30, -60, -90, 0, -120, 30, 60, 90, 150, 180, -150, 120, *range(-165, 180, 30))  # to labels, the best first
+ROUNDS = 3  # of placing labels
+WIDTH, WARNING_WIDTH = 128, 46  # letters of a line of the caption and of a warning
 
 
 def finding(est: Estimate) -> str:
-    """The title: what the picture shows, in a sentence."""
+    """The title: what the largest part of each phase's time goes to."""
     parts = []
-    for name, phase in (("prefill", est.prefill), ("decode", est.decode)):
-        if phase.steps:
-            bound, share = bound_share(phase)
-            parts.append(f"{name} is {bound}-bound ({share:.0%} of its time)")
-    return ", ".join(parts).capitalize()
+    for name, phase in phases(est):
+        causes = phase.causes()
+        cause = max(causes, key=causes.get)
+        parts.append(f"of {name}: {SHORT[cause]} ({causes[cause] / phase.total('time_s'):.0%})")
+    return f"Largest part {', '.join(parts)}"
+
+
+def phases(est: Estimate) -> list[tuple[str, Phase]]:
+    """Those that take time, by name."""
+    return [(name, phase) for name, phase in (("prefill", est.prefill), ("decode", est.decode)) if phase.steps]
+
+
+def caption(est: Estimate, overrides: dict[str, str]) -> str:
+    """What was estimated: the case, and all that tells it from the default one."""
+    case = est.case
+    formats = est.precision.name if est.precision else case.dtype
+    sizes = f"batch {case.batch}, {case.input_tokens:,} tokens in, {case.output_tokens:,} out"
+    engine = f", {case.runtime.title}" if est.intervals else ""
+    changed = differences(est, overrides)
+    lines = [f"{est.model.title}, {formats}, {sizes}, {est.chip.title}{engine}"]
+    return wrapped([*lines, *([f"changed: {', '.join(changed)}"] if changed else [])], WIDTH)
+
+
+def wrapped(lines: list[str], width: int) -> str:
+    """In lines of at most so many letters, with nothing in them that matplotlib would set as mathematics."""
+    return "\n".join(part for line in lines for part in textwrap.wrap(line, width)).replace("$", r"\$")
+
+
+def shown_share(name: str, share: float) -> str:
+    return f"{name} {share:.0%}" if share >= 0.1 else f"{name} {100 * share:.1f}%"
+
+
+def accounts(phase: Phase) -> dict[str, list[tuple[str, float]]]:
+    """The kernels of a phase and their shares of its time: "labelled" ones, those "drawn" but too short for a label,
+    and those "not drawn", which have no FLOPs (copies, the host) and so no place in a roofline.
+    """
+    total_s, found = phase.total("time_s"), {"labelled": [], "drawn": [], "not drawn": []}
+    for kernel in sorted(phase.kernels, key=lambda kernel: -kernel.time_s):
+        share = kernel.time_s / total_s
+        has_place = kernel.flops and kernel.time_s
+        where = "not drawn" if not has_place else "labelled" if share >= LABEL_SHARE else "drawn"
+        if share:
+            found[where].append((kernel.name, share))
+    return found
+
+
+def statements(name: str, phase: Phase) -> list[str]:
+    """Of a phase's time, what the picture has no label for, in a line: the largest by name, the rest together."""
+    found, parts = accounts(phase), []
+    for where, what in (("not drawn", "not drawn (no FLOPs)"), ("drawn", "drawn without a label")):
+        named = [entry for entry in found[where][:NAMED] if entry[1] >= LEAST_SHARE]
+        rest = sum(share for _, share in found[where][len(named) :])
+        entries = [shown_share(*entry) for entry in named]
+        entries += [shown_share(f"{len(found[where]) - len(named)} more", rest)] * int(rest >= LEAST_SHARE)
+        parts += [f"{what}: {', '.join(entries)}"] * bool(entries)
+    return [f"{name}, {'; '.join(parts)}"] if parts else []
 
 
 @dataclass(frozen=True)
@@ -66,16 +114,16 @@ class Point:
 
 
 def points(est: Estimate) -> list[Point]:
-    """The kernels that have FLOPs (copies, such as the KV write, have no place in a roofline)."""
+    """The kernels that have a place in a roofline."""
     return [
         Point(
-            colour,
-            f"{kernel.name} {share:.0%}",
+            COLOURS[name],
+            shown_share(kernel.name, share),
             share,
             kernel.flops / kernel.bytes,
             kernel.flops / kernel.time_s,
         )
-        for colour, phase in ((PREFILL_COLOUR, est.prefill), (DECODE_COLOUR, est.decode))
+        for name, phase in phases(est)
         for kernel in phase.kernels
         if kernel.flops and kernel.time_s
         for share in [kernel.time_s / phase.total("time_s")]
@@ -95,114 +143,194 @@ def neighbours(kernels: list[Point]) -> list[list[Point]]:
     return [sorted(group, key=lambda p: -p.share) for group in groups]
 
 
-def draw(est: Estimate) -> plt.Figure:
-    """Roofline of the kernels: x arithmetic intensity, y FLOP/s, marker area the share of the phase."""
-    chip, case = est.chip, est.case
-    kernels = points(est)
-    mma_dtype = est.precision.mma_dtype if est.precision else case.dtype
-    ridge = ridge_point_flops_per_byte(chip, mma_dtype)
-    x_low = min(0.2, *(p.x for p in kernels)) / 1.5
-    x_high = max(ridge * 40, *(p.x for p in kernels)) * 3
-    y_low = min(x_low * chip.dram_bytes_per_s, *(p.y for p in kernels)) / 2
+def ceilings(est: Estimate) -> list[tuple[float, str]]:
+    """[(FLOP/s, dtypes)] of the tensor cores, the highest first: of those dtypes that a kernel multiplies in."""
+    kernels = [kernel for _, phase in phases(est) for kernel in phase.kernels]
+    used = dict.fromkeys(kernel.dtype for kernel in kernels if kernel.unit == "tensor" and kernel.flops)
+    peaks: dict[float, list[str]] = {}
+    for dtype in used:
+        peaks.setdefault(est.machine.tensor_flops_per_s(dtype), []).append(dtype)
+    return [(peak, " and ".join(peaks[peak])) for peak in sorted(peaks, reverse=True)]
 
-    figure, axes = plt.subplots(figsize=(11, 7), layout="constrained")
-    axes.set(xscale="log", yscale="log", xlim=(x_low, x_high))
-    axes.set_ylim(y_low, chip.tensor_flops_per_s(mma_dtype) * 6)
+
+def draw(est: Estimate, overrides: dict[str, str] | None = None) -> plt.Figure:
+    """Roofline of the kernels: x arithmetic intensity, y FLOP/s, marker area the share of the phase.
+
+    overrides: those of --set.
+    """
+    machine, kernels = est.machine, points(est)
+    highest = max(ceilings(est)[0][0], machine.vector_flops_per_s)
+    x_low = min(0.2, *(p.x for p in kernels)) / 1.5
+    x_high = max(highest / machine.dram_bytes_per_s * 40, *(p.x for p in kernels)) * 3
+    y_low = min(x_low * machine.dram_bytes_per_s, *(p.y for p in kernels)) / 6
+
+    figure, axes = plt.subplots(figsize=(11, 7.4), layout="constrained")
+    axes.set(xscale="log", yscale="log", xlim=(x_low, x_high), ylim=(y_low, highest * 6))
     axes.set_xlabel("arithmetic intensity (FLOP per byte of DRAM traffic)")
-    axes.set_ylabel(f"performance (FLOP/s), by method {case.method}")
+    axes.set_ylabel(f"performance (FLOP/s), by method {est.case.method}")
     axes.grid(which="major", color="#E4E4E4", lw=0.6)
-    formats = est.precision.name if est.precision else case.dtype
-    axes.set_title(
-        f"{finding(est)}\n{est.model.title}, {formats}, batch {case.batch}, "
-        f"{case.input_tokens:,} tokens in, {case.output_tokens:,} out, {chip.title}",
-        loc="left",
-        fontsize=12,
-    )
-    for colour, phase, name, value_s in (
-        (PREFILL_COLOUR, est.prefill, "prefill: TTFT", est.ttft_s),
-        (DECODE_COLOUR, est.decode, "decode: TPOT", est.tpot_s),
-    ):
-        if phase.steps:
-            axes.scatter([], [], s=150, color=colour, alpha=0.7, label=f"{name} {seconds(value_s)}")
-    title = f"marker area: share of the phase's time\n(kernels under {LABEL_SHARE:.0%} unlabelled)"
-    curves = roofs(axes, est, ridge, x_low, x_high)
-    axes.legend(loc="upper left", title=title, alignment="left")
+    axes.set_axisbelow(True)
+    axes.set_title(caption(est, overrides or {}), loc="left", fontsize=10, color="#444444")
+    title = figure.suptitle(finding(est), ha="left", fontsize=14, fontweight="bold")
+    unseen = [line for name, phase in phases(est) for line in statements(name, phase)]
+    below = figure.supxlabel(wrapped(unseen, WIDTH), ha="left", fontsize=9, color="#444444")
+    for (name, _), metric in zip(phases(est), ("TTFT", "TPOT"), strict=False):
+        label = f"{name}: {metric} {seconds(est.ttft_s if metric == 'TTFT' else est.tpot_s)}"
+        axes.scatter([], [], s=150, color=COLOURS[name], alpha=0.7, label=label)
+    curves, values = roofs(axes, est, x_low, x_high)
+    legend = axes.legend(loc="upper left", title="marker area: share of the phase's time", alignment="left", fontsize=9)
+    warning = warn(axes, queue(est))
     for p in kernels:
         axes.scatter(p.x, p.y, s=p.area, color=p.colour, alpha=0.55, ec="white", zorder=3)
     figure.canvas.draw()
     figure.set_layout_engine("none")  # the layout is settled: labels may now be placed in it
-    place_labels(axes, kernels, curves)
+    for text in (title, below):
+        text.set_x(axes.get_position().x0)
+    set_apart(values)
+    place_labels(axes, kernels, curves, [legend, *warning])
     return figure
 
 
-def place_labels(axes: plt.Axes, kernels: list[Point], curves: list[np.ndarray]) -> list[Bbox]:
-    """A label for each group of kernels, with a leader, where it covers no label, marker, roof or the legend: the
-    nearest such place, tried outwards in a few directions. Returns the labels' boxes, in pixels.
+def set_apart(values: list[plt.Annotation]) -> None:
+    """Moves the ceilings' values, the highest first, down to where none covers the one above it."""
+    floor = np.inf
+    for value in values:
+        box = value.get_window_extent()
+        down = max(0.0, box.y1 + 2 - floor)
+        value.xyann = (0, -down * 72 / value.figure.dpi)  # in points
+        floor = box.y0 - down
+
+
+def warn(axes: plt.Axes, lines: list[str]) -> list[plt.Text]:
+    """What is wrong with the case, in a box in the corner that no kernel comes near."""
+    if not lines:
+        return []
+    box = {"boxstyle": "round", "fc": "#FFF3B0", "ec": "black", "lw": 1.5}
+    place = {"transform": axes.transAxes, "ha": "right", "va": "bottom", "zorder": 5}
+    return [
+        axes.text(
+            0.985, 0.02, wrapped(lines, WARNING_WIDTH), ma="left", fontsize=10, fontweight="bold", bbox=box, **place
+        )
+    ]
+
+
+def place_labels(axes: plt.Axes, kernels: list[Point], curves: list[np.ndarray], others: list) -> None:
+    """A label for each group of kernels, with a leader, where it hides as little as can be of labels, markers, leaders,
+    roofs and the `others`.
     """
-    figure, inside = axes.figure, axes.get_window_extent().padded(-4)
-    taken = [axes.get_legend().get_window_extent().padded(4)]
-    avoid = np.concatenate([*(rim(axes, p) for p in kernels), *curves])
-    avoid = axes.transData.transform(avoid)
-    boxes = []
-    groups = neighbours([p for p in kernels if p.share >= LABEL_SHARE])
-    for group in sorted(groups, key=lambda group: -group[0].share):
-        target = axes.transData.transform((group[0].x, group[0].y))
-        label = axes.text(0, 0, "\n".join(p.label for p in group), color=group[0].colour, transform=None, zorder=4)
-        size = np.array(label.get_window_extent().size)
-        best, least = None, np.inf
-        for distance in (0.6, 1.0, 1.5, 2.2, 3.0, 4.0, 5.5, 7.0):
-            for degrees in (-30, -60, -90, 0, -120, 30, 60, 90, 150, 180, -150):
-                turn = np.radians(degrees)
-                way = np.array([np.cos(turn), np.sin(turn)])
-                centre = target + way * (distance * 40 * figure.dpi / 100 + np.abs(way) @ size / 2)
-                box = Bbox([centre - size / 2, centre + size / 2])
-                if not (inside.contains(*box.min) and inside.contains(*box.max)):
-                    continue
-                margin = box.padded(3)
-                covered = ((avoid > margin.min) & (avoid < margin.max)).all(axis=1).sum()
-                hits = covered + 1000 * sum(margin.overlaps(other) for other in taken)
-                if hits < least:
-                    best, least = box, hits
-            if not least:
-                break
-        best = best or Bbox([target, target + size])
-        taken.append(best)
-        boxes.append(best)
+    groups = sorted(neighbours([p for p in kernels if p.share >= LABEL_SHARE]), key=lambda group: -group[0].share)
+    if not groups:
+        return
+    how = {"transform": None, "zorder": 4, "fontsize": 9, "parse_math": False}
+    labels = [axes.text(0, 0, "\n".join(p.label for p in group), color=group[0].colour, **how) for group in groups]
+    targets = axes.transData.transform([(group[0].x, group[0].y) for group in groups])
+    inside = axes.get_window_extent().padded(-4)
+    sizes = [np.array(label.get_window_extent().size) for label in labels]
+    places = [
+        [box for box in around(target, size, axes.figure.dpi) if all(inside.contains(*p) for p in box.get_points())]
+        for target, size in zip(targets, sizes, strict=True)
+    ]
+    taken = [artist.get_window_extent().padded(4) for artist in others]
+    markers = [Bbox.from_extents(*centre - radius, *centre + radius) for centre, radius in discs(axes, kernels)]
+    boxes = arrange(places, targets, axes.transData.transform(np.concatenate(curves)), ends(markers), ends(taken))
+    for label, target, box in zip(labels, targets, boxes, strict=True):
         label.set_transform(axes.transData)  # from pixels to data: the file may have other pixels
-        label.set_position(axes.transData.inverted().transform(best.min))
-        end = np.clip(target, best.min, best.max)
-        line = axes.transData.inverted().transform([target, end])
+        label.set_position(axes.transData.inverted().transform(box.min))
+        line = axes.transData.inverted().transform(leader(target, box))
         axes.plot(*line.T, color="#888888", lw=0.7, zorder=2)
-    return boxes
 
 
-def rim(axes: plt.Axes, point: Point) -> np.ndarray:
-    """Points [12, 2], of a marker's rim and centre, in data coordinates: labels keep clear of them."""
-    radius = np.sqrt(point.area / np.pi) * axes.figure.dpi / 72  # pixels
-    turns = np.linspace(0, 2 * np.pi, 12, endpoint=False)
-    circle = radius * np.stack([np.cos(turns), np.sin(turns)], axis=1)
-    circle[0] = 0
-    return axes.transData.inverted().transform(axes.transData.transform((point.x, point.y)) + circle)
+def ends(boxes: list[Bbox]) -> np.ndarray:
+    """[n, 2, 2]: lower left and upper right corners."""
+    return np.array([box.get_points() for box in boxes]).reshape(-1, 2, 2)
 
 
-def roofs(axes: plt.Axes, est: Estimate, ridge: float, x_low: float, x_high: float) -> list[np.ndarray]:
-    """The ceilings, their values in the margin beside them; slope and ridge point in the legend. Returns points along
-    the lines, [n, 2], in data coordinates.
+def arrange(places, targets: np.ndarray, curves: np.ndarray, markers: np.ndarray, taken: np.ndarray) -> list[Bbox]:
+    """The best of the `places` of each label: first beside those chosen before it, then, a few times, beside all."""
+    best: dict[int, Bbox] = {}
+    for _ in range(ROUNDS):
+        for index, (boxes, target) in enumerate(zip(places, targets, strict=True)):
+            rest = {other: box for other, box in best.items() if other != index}
+            lines = np.array([leader(targets[other], box) for other, box in rest.items()]).reshape(-1, 30, 2)
+            known = (target, curves, lines, markers, np.concatenate([taken, ends(list(rest.values()))]))
+            best[index] = min(boxes, key=lambda box, known=known: hidden(box, *known))
+    return [best[index] for index in range(len(best))]
+
+
+def around(target: np.ndarray, size: np.ndarray, dpi: float) -> Iterator[Bbox]:
+    """Places for a label of that size, the nearest first."""
+    for distance in (0.6, 1.0, 1.5, 2.2, 3.0, 4.0, 5.5, 7.0, 9.0):
+        for degrees in DEGREES:
+            turn = np.radians(degrees)
+            way = np.array([np.cos(turn), np.sin(turn)])
+            centre = target + way * (distance * 40 * dpi / 100 + np.abs(way) @ size / 2)
+            yield Bbox([centre - size / 2, centre + size / 2])
+
+
+def leader(target: np.ndarray, box: Bbox) -> np.ndarray:
+    """Points [30, 2] along the line from a marker to its label."""
+    return np.linspace(target, np.clip(target, box.min, box.max), 30)
+
+
+def hidden(
+    box: Bbox, target: np.ndarray, curves: np.ndarray, lines: np.ndarray, markers: np.ndarray, taken: np.ndarray
+) -> int:
+    """How much a label in `box` and its leader would hide or cross: points of curves, markers, and most of all other
+    labels and their leaders, `lines`.
     """
-    machine, dtype = est.machine, est.precision.mma_dtype if est.precision else est.case.dtype
-    peak, vector_peak = machine.tensor_flops_per_s(dtype), machine.vector_flops_per_s
-    bandwidth = machine.dram_bytes_per_s
-    line = {"color": ROOF_COLOUR, "zorder": 1}
-    slope = f"DRAM: {bandwidth / 1e9:,.0f} GB/s (the slope)"
-    axes.plot([x_low, ridge, x_high], [x_low * bandwidth, peak, peak], lw=2, label=slope, **line)
+    (low, high), own = box.padded(3).get_points(), leader(target, box)
+
+    def crossed(others: np.ndarray) -> int:
+        return ((own > others[:, :1]) & (own < others[:, 1:])).all(axis=2).any(axis=1).sum()
+
+    def under(others: np.ndarray) -> int:
+        return ((others[:, 1] > low) & (others[:, 0] < high)).all(axis=1).sum()
+
+    points = ((curves > low) & (curves < high)).all(axis=1).sum()
+    crossing = crossed(taken) + ((lines > low) & (lines < high)).all(axis=2).any(axis=1).sum()
+    return points + 10 * crossed(markers) + 50 * under(markers) + 500 * crossing + 1000 * under(taken)
+
+
+def discs(axes: plt.Axes, kernels: list[Point]) -> list[tuple[np.ndarray, float]]:
+    """(centre, radius) of the markers, in pixels."""
+    centres = axes.transData.transform([(p.x, p.y) for p in kernels])
+    radii = (np.sqrt(p.area / np.pi) * axes.figure.dpi / 72 for p in kernels)
+    return list(zip(centres, radii, strict=True))
+
+
+def roofs(axes: plt.Axes, est: Estimate, x_low: float, x_high: float):
+    """The ceilings, their values in the margin beside them; slope and ridge points in the legend. Returns points along
+    the lines, [n, 2], in data coordinates, and the values, the highest first.
+    """
+    machine, tensor = est.machine, ceilings(est)
+    bandwidth, vector_peak = machine.dram_bytes_per_s, machine.vector_flops_per_s
+    top = max(tensor[0][0], vector_peak)
+    line, slope = {"color": ROOF_COLOUR, "zorder": 1}, f"{bandwidth / 1e9:,.0f}"
+    margin = axes.get_yaxis_transform()  # x a share of the axes, y data
+    beside = {"xycoords": margin, "textcoords": "offset points", "va": "center", "annotation_clip": False}
+    axes.plot([x_low, top / bandwidth], [x_low * bandwidth, top], lw=2, label=f"DRAM: {slope} GB/s (the slope)", **line)
+    for peak, dtypes in tensor:
+        ridge = f"ridge point, {dtypes}: {peak / bandwidth:,.0f} FLOP/B"
+        axes.plot([peak / bandwidth, x_high], [peak] * 2, lw=2, **line)
+        axes.plot([peak / bandwidth] * 2, [axes.get_ylim()[0], peak], lw=0.8, ls=":", label=ridge, **line)
     axes.plot([vector_peak / bandwidth, x_high], [vector_peak] * 2, lw=1, ls="--", **line)
-    axes.axvline(ridge, lw=0.8, ls=":", label=f"ridge point: {ridge:.0f} FLOP/B", **line)
-    beside = {"xycoords": ("axes fraction", "data"), "va": "center", "color": ROOF_COLOUR, "annotation_clip": False}
-    axes.annotate(f"tensor cores,\n{dtype}:\n{peak / 1e12:.1f} TFLOP/s", (1.01, peak), **beside)
-    axes.annotate(f"CUDA cores,\nFP32:\n{vector_peak / 1e12:.1f} TFLOP/s", (1.01, vector_peak), **beside)
+    ceilings_in_use = sorted([*((peak, f"{dtypes} tensor") for peak, dtypes in tensor), (vector_peak, "FP32")])[::-1]
+    values = [
+        axes.annotate(f"{tera(peak)} TFLOP/s, {what}", (1.01, peak), (0, 0), fontsize=9, color=ROOF_COLOUR, **beside)
+        for peak, what in ceilings_in_use
+    ]
     xs = np.geomspace(x_low, x_high, 400)
-    slopes = np.minimum(xs * bandwidth, peak), np.where(xs > vector_peak / bandwidth, vector_peak, np.nan)
-    return [points[np.isfinite(points[:, 1])] for points in (np.stack([xs, ys], axis=1) for ys in slopes)]
+    peaks = (peak for peak, _ in ceilings_in_use)
+    slopes = [np.minimum(xs * bandwidth, top), *(np.where(xs > peak / bandwidth, peak, np.nan) for peak in peaks)]
+    curves = [points[np.isfinite(points[:, 1])] for points in (np.stack([xs, ys], axis=1) for ys in slopes)]
+    least = axes.get_ylim()[0]
+    curves += [np.stack([np.full(100, p / bandwidth), np.geomspace(least, p, 100)], axis=1) for p, _ in tensor]
+    return curves, values
+
+
+def tera(flops_per_s: float) -> str:
+    """Three digits or more: 70.1, 8,972."""
+    return f"{flops_per_s / 1e12:,.0f}" if flops_per_s >= 1e14 else f"{flops_per_s / 1e12:.3g}"
 
 
 def picture_path(text: str) -> Path:
@@ -240,7 +368,7 @@ def run(argv: list[str]) -> str:
     asked = parse(argv, "visualize.py", __doc__, extra)
     path = picture_path(asked.args.output)
     est = estimate(asked.case)
-    save(draw(est), path)
+    save(draw(est, asked.overrides), path)
     return "\n".join([f"{path}: {finding(est)}", *(f"note: {line}" for line in idle(asked, est, estimate))])
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import fields, replace
 
 from command import flag
+from hardware import CHIPS, Chip
 from inputs import InputError
 
 # What would have to be said besides, for it to matter.
@@ -22,6 +23,25 @@ ALWAYS = ("model", "hardware", "method", "batch", "input_tokens", "output_tokens
 def changed_flags(case) -> dict[str, object]:
     """The fields of a case that aren't its defaults."""
     return {field.name: value for field in fields(case) if (value := getattr(case, field.name)) != field.default}
+
+
+def differences(est, overrides: dict[str, str]) -> list[str]:
+    """What tells a case from the default one, but its model, GPU, sizes and engine: "kv-cache fp8", "l2-persistent",
+    and the fields that `overrides`, or a record in place of a name, change.
+    """
+    flags = [
+        flag(name).removeprefix("--") + ("" if value is True else f" {getattr(value, 'name', value)}")
+        for name, value in changed_flags(est.case).items()
+        if name not in ("model", "hardware", "batch", "input_tokens", "output_tokens", "runtime")
+    ]
+    own = est.case.hardware
+    named = CHIPS.get(own.name, own) if isinstance(own, Chip) else own
+    changed = {
+        f"hardware.{field.name}": f"{value:g}" if isinstance(value, float) else str(value)
+        for field in (fields(own) if named != own else ())
+        if (value := getattr(own, field.name)) != getattr(named, field.name)
+    }
+    return [*flags, *(f"{name}={value}" for name, value in (changed | overrides).items())]
 
 
 def idle(asked, est, estimate: Callable) -> list[str]:

@@ -12,6 +12,8 @@ for package in ("kernels", "validation"):
 OURS = MODULES | {"kernels", "validation"}
 MAY_IMPORT = {
     "inputs": set(),
+    "command": {"inputs"},
+    "whatif": {"command", "hardware", "inputs", "report"},
     "experts": set(),
     "ops": {"experts"},
     "hardware": {"inputs"},
@@ -37,9 +39,9 @@ MAY_IMPORT = {
     "report": {"cycles", "experts", "hardware", "intervals", "variants"},
     "seed": {"hardware", "inputs", "model", "ops", "roofline"},
     "estimator": {"cycles", "hardware", "inputs", "intervals", "kernels", "memory", "model", "ops", "precision"}
-    | {"report", "roofline", "engines", "seed", "variants"}
+    | {"report", "roofline", "engines", "seed", "variants", "command", "whatif"}
     | {"configs", "traced"},
-    "visualize": {"cycles", "estimator", "inputs", "report", "roofline"},
+    "visualize": {"command", "cycles", "estimator", "inputs", "report", "whatif"},
     "validation/sets": {"engines"},
     "validation/rows": {"engines", "hardware", "kernels", "ops"},
     "validation/package": {"engines", "hardware", "kernels", "loads", "ops", "precision", "roofline"}
@@ -64,7 +66,7 @@ MAY_IMPORT = {
     },
     "validation/models": {"configs", "estimator", "inputs", "model", "traced"},
     "validate": {"estimator", "inputs", "validation/fits", "validation/models", "validation/package", "validation/sets"}
-    | {"validation/tables", "validation/pictures", "visualize"},
+    | {"validation/tables", "validation/pictures", "visualize", "command"},
 }
 
 

@@ -1,0 +1,149 @@
+"""The roofline picture says what it shows and what it leaves out; nothing in it covers anything else."""
+
+import re
+
+import matplotlib.pyplot as plt
+import pytest
+
+import visualize
+from estimator import Case, estimate, parse
+from hardware import CHIPS
+
+PICTURES = {
+    "default": "",
+    "narrow": "--hardware b200 --precision nvfp4",
+    "fp8": "--hardware h100 --precision fp8 --kv-cache fp8",
+    "short": "--isl 20 --osl 5 --batch 1 --runtime sglang",
+    "host": "--hardware h200 --isl 10 --osl 2 --batch 1 --runtime eager",
+    "no decode": "--osl 1",
+    "large": "--model deepseek-v3 --hardware b200 --batch 16 --runtime sglang --speculative 2 --imbalance 0.3",
+    "mixture": "--model gpt-oss-20b --hardware h100",
+    "roofline": "--method roofline --attention naive",
+    "seed": "--method seed",
+    "close": "--hardware h100 --precision fp8 --peak-tflops 61",
+    "fast DRAM": "--set hardware.dram_bytes_per_s=9e14",
+    "does not fit": "--batch 500 --set model.layers=40 --set hardware.dram_bytes_per_s=3e12",
+}
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    """(estimate, figure) of each of PICTURES."""
+    found = {}
+    for name, flags in PICTURES.items():
+        asked = parse(flags.split(), "visualize.py", None, lambda parser: None)
+        est = estimate(asked.case)
+        found[name] = (est, visualize.draw(est, asked.overrides))
+    yield found
+    plt.close("all")
+
+
+def texts(figure) -> list:
+    """All text in the figure but ticks."""
+    (axes,) = figure.axes
+    return [*figure.texts, axes.title, axes.title, axes._left_title, *axes.texts, *axes.get_legend().get_texts()]
+
+
+def named_shares(text: str) -> float:
+    """The sum of all "name 12%" in it."""
+    return sum(float(share) for share in re.findall(r"\S ([\d.]+)%", text)) / 100
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_of_each_phase_99_percent_of_the_time_are_in_the_picture_or_stated(name, drawn):
+    est, figure = drawn[name]
+    below = " ".join(text.get_text().replace("\n", " ") for text in figure.texts)
+    for phase_name, phase in visualize.phases(est):
+        colour = visualize.COLOURS[phase_name]
+        labels = "\n".join(text.get_text() for text in figure.axes[0].texts if text.get_color() == colour)
+        stated = re.search(rf"(^|[ %]){phase_name}, (.*?)($|(?<=%) decode, )", below)
+        share = named_shares(labels) + named_shares(stated[2] if stated else "")
+        assert share == pytest.approx(1, abs=0.01 + 0.0005 * len(phase.kernels))  # and rounding
+        accounts = visualize.accounts(phase).values()
+        assert sum(share for kind in accounts for _, share in kind) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_nothing_covers_anything_else(name, drawn):
+    _, figure = drawn[name]
+    figure.canvas.draw()
+    (axes,) = figure.axes
+    shown = [text for text in {*axes.texts, *figure.texts, axes._left_title} if text.get_text()]
+    boxes = [text.get_window_extent() for text in shown] + [axes.get_legend().get_window_extent()]
+    for index, box in enumerate(boxes):
+        assert figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1, shown[index]
+        assert figure.bbox.y0 <= box.y0 and box.y1 <= figure.bbox.y1, shown[index]
+        assert not any(box.padded(-1).overlaps(other.padded(-1)) for other in boxes[:index])
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_the_caption_names_all_that_differs_from_the_defaults(name, drawn):
+    _, figure = drawn[name]
+    caption = figure.axes[0]._left_title.get_text().replace("\n", " ")
+    flags = PICTURES[name].split()
+    for flag, value in zip(flags[::2], flags[1::2], strict=True):
+        word = {"--isl": f"{value} tokens in", "--osl": f"{value} out", "--batch": f"batch {value}"}.get(flag, value)
+        assert word in caption.replace(" x", "x") or flag in ("--hardware", "--model", "--runtime", "--precision"), word
+
+
+def test_the_caption_names_every_field_of_a_case():
+    changes = {
+        "dtype": "bf16",
+        "weights": "int8",
+        "activations": "int8",
+        "kv_cache": "int8",
+        "method": "roofline",
+        "peak_tflops": 400.0,
+        "prefix_tokens": 64,
+        "chunked_prefill": 512,
+        "speculative": 2,
+        "acceptance": 0.5,
+        "draft": "llama3.2-1b",
+        "imbalance": 0.5,
+        "samples": 2,
+        "memory_fraction": 0.5,
+        "l2_persistent": True,
+    }
+    case = Case(model="mixtral-8x7b", hardware="h100-sxm", **changes)
+    caption = visualize.caption(estimate(case), {"hardware.sm_count": "100"})
+    assert all(name.replace("_", "-") in caption for name in changes), caption
+    assert "hardware.sm_count=100" in caption and "draft llama3.2-1b" in caption
+    assert "attention naive" in visualize.caption(estimate(Case(attention="naive")), {})
+    assert "SGLang 0.5" in visualize.caption(estimate(Case(runtime="sglang")), {})
+    assert "changed" not in visualize.caption(estimate(Case()), {})
+
+
+def test_a_record_of_its_own_is_told_from_the_catalogue():
+    from dataclasses import replace
+
+    chip = replace(CHIPS["h100-sxm"], dram_bytes_per_s=4e12)
+    assert "changed: hardware.dram_bytes_per_s=4e+12" in visualize.caption(estimate(Case(hardware=chip)), {})
+
+
+def test_what_does_not_fit_says_so(drawn):
+    for name, (est, figure) in drawn.items():
+        said = any("DOES NOT FIT" in text.get_text() for text in figure.axes[0].texts)
+        assert said == (not est.memory.fits), name
+    assert not drawn["does not fit"][0].memory.fits
+
+
+@pytest.mark.parametrize(
+    ("name", "dtypes"), [("default", ["fp16"]), ("narrow", ["fp4", "fp16"]), ("fp8", ["fp8", "fp16"])]
+)
+def test_the_ceilings_are_those_of_the_formats_in_use(name, dtypes, drawn):
+    est, figure = drawn[name]
+    assert [dtype for _, dtype in visualize.ceilings(est)] == dtypes
+    values = [text.get_text() for text in figure.axes[0].texts if "TFLOP/s" in text.get_text()]
+    assert [value.split(", ")[1] for value in values] == [*(f"{dtype} tensor" for dtype in dtypes), "FP32"]
+
+
+def test_the_title_names_the_largest_cause(drawn):
+    assert visualize.finding(drawn["host"][0]) == "Largest part of prefill: the host (79%), of decode: the host (79%)"
+    assert "of decode: DRAM bandwidth" in visualize.finding(drawn["default"][0])
+    assert "decode" not in visualize.finding(drawn["no decode"][0])
+    for est, figure in drawn.values():
+        assert figure._suptitle.get_text() == visualize.finding(est)
+
+
+def test_a_title_with_dollars_is_no_formula():
+    assert visualize.wrapped(["a$b$c"], 80) == r"a\$b\$c"
