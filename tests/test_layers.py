@@ -64,7 +64,7 @@ MAY_IMPORT = {
         "validation/tables",
         "visualize",
     },
-    "validation/models": {"configs", "estimator", "inputs", "model", "traced"},
+    "validation/models": {"configs", "estimator", "inputs", "traced"},
     "validate": {"estimator", "inputs", "validation/fits", "validation/models", "validation/package", "validation/sets"}
     | {"validation/tables", "validation/pictures", "visualize", "command"},
 }

@@ -8,7 +8,6 @@ import traced
 from configs import CATALOGUE, find_model
 from estimator import Case, estimate
 from inputs import InputError
-from model import Model
 
 
 def config_files() -> list[Path]:
@@ -36,7 +35,7 @@ def examine(file: Path) -> dict:
                 code = traced.elements(built)
         except InputError:
             pass  # transformers doesn't know it: said in the table
-    way = "explicit" if isinstance(model, Model) else "traced"
+    way = "explicit" if model.explicit else "traced"
     counts = {"parameters": model.parameters, "active": model.active_parameters}
     return {"family": model.family, "way": way, **counts, "code": code}
 
