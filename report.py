@@ -231,7 +231,7 @@ def queue(est) -> list[str]:
     if est.waves > 1:
         lines.append(
             f"QUEUE: {est.waves:,} waves, one after another; shown is one of {est.running:,} sequences. With the "
-            f"queue, TTFT is {seconds(est.ttft_mean_s)} on average and {seconds(est.ttft_last_s)} in the last wave, and "
+            f"queue, TTFT is {seconds(est.ttft_mean_s)} on average, {seconds(est.ttft_last_s)} in the last wave, and "
             f"the last sequence is done after {seconds(est.batch_latency_s)}"
         )
     return lines
