@@ -395,14 +395,16 @@ def earlier(resolved: Resolved) -> Estimate:
 
     if resolved.precision is not None:
         raise InputError("method seed knows one format for everything: no --weights, --activations, --kv-cache")
-    case, machine = resolved.case, seed.machine_of(resolved.case)
+    case, machine, used = resolved.case, seed.machine_of(resolved.case), memory(resolved)
+    if not used.fits:
+        raise InputError(f"method seed knows no queue: {used.max_batch:,} of {case.batch:,} sequences run at once")
     steps, (prefill_ops, step_ops) = case.output_tokens, seed.passes(case, resolved.model)
     prefill = tuple(phase_kernel(op, roofline_causes(op, machine)) for op in prefill_ops)
     decode = tuple(
         phase_kernel(op, roofline_causes(op, machine), over_steps=lambda x: np.mean(x) * steps) for op in step_ops
     )
     phases = (Phase(steps=1, kernels=prefill), Phase(steps=steps, kernels=decode))
-    return summed(resolved, memory(resolved), *phases, tokens=steps, sequences=1, machine=machine)
+    return summed(resolved, used, *phases, tokens=steps, sequences=1, machine=machine)
 
 
 def earlier_check(case: Case, model: Model) -> None:
