@@ -497,10 +497,11 @@ def run_s(resolved: Resolved, batch: Number) -> tuple[Number, Number]:
     if not np.ndim(batch):
         return timed(resolved.at(batch=batch))
     case = resolved.case
-    batch, prompt, output = np.broadcast_arrays(batch, case.input_tokens, case.output_tokens)
-    some = batch > 0
-    part = resolved.at(batch=batch[some], input_tokens=prompt[some], output_tokens=output[some])
-    ttft_s, latency_s = (scattered([(some, value)], batch.shape) for value in timed(part))
+    sizes = np.broadcast_arrays(batch, case.input_tokens, case.output_tokens)
+    some = sizes[0] > 0
+    alike, which = np.unique([size[some] for size in sizes], axis=1, return_inverse=True)  # few sizes are left over
+    found = timed(resolved.at(batch=alike[0], input_tokens=alike[1], output_tokens=alike[2]))
+    ttft_s, latency_s = (scattered([(some, value[which.ravel()])], some.shape) for value in found)
     return ttft_s, latency_s
 
 
