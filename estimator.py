@@ -433,14 +433,16 @@ def earlier(resolved: Resolved) -> Estimate:
 
     if resolved.precision is not None:
         raise InputError("method seed knows one format for everything: no --weights, --activations, --kv-cache")
-    case, machine = resolved.case, seed.machine_of(resolved.case)
+    case, machine, used = resolved.case, seed.machine_of(resolved.case), memory(resolved)
+    if not used.fits:
+        raise InputError(f"method seed knows no queue: {used.max_batch:,} of {case.batch:,} sequences run at once")
     steps, (prefill_ops, step_ops) = case.output_tokens, seed.passes(case, resolved.model)
     prefill = tuple(phase_kernel(op, roofline_causes(op, machine)) for op in prefill_ops)
     decode = tuple(
         phase_kernel(op, roofline_causes(op, machine), over_steps=lambda x: np.mean(x) * steps) for op in step_ops
     )
     phases = (Phase(steps=1, kernels=prefill), Phase(steps=steps, kernels=decode))
-    return summed(resolved, memory(resolved), *phases, tokens=steps, sequences=1, machine=machine)
+    return summed(resolved, used, *phases, tokens=steps, sequences=1, machine=machine)
 
 
 def earlier_check(case: Case, model: Model) -> None:
@@ -533,10 +535,11 @@ def run_s(resolved: Resolved, batch: Number) -> tuple[Number, Number]:
     if not np.ndim(batch):
         return timed(resolved.at(batch=batch))
     case = resolved.case
-    batch, prompt, output = np.broadcast_arrays(batch, case.input_tokens, case.output_tokens)
-    some = batch > 0
-    part = resolved.at(batch=batch[some], input_tokens=prompt[some], output_tokens=output[some])
-    ttft_s, latency_s = (scattered([(some, value)], batch.shape) for value in timed(part))
+    sizes = np.broadcast_arrays(batch, case.input_tokens, case.output_tokens)
+    some = sizes[0] > 0
+    alike, which = np.unique([size[some] for size in sizes], axis=1, return_inverse=True)  # few sizes are left over
+    found = timed(resolved.at(batch=alike[0], input_tokens=alike[1], output_tokens=alike[2]))
+    ttft_s, latency_s = (scattered([(some, value[which.ravel()])], some.shape) for value in found)
     return ttft_s, latency_s
 
 

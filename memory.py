@@ -8,12 +8,13 @@ the cache holds.
 """
 
 from dataclasses import dataclass, fields
+from functools import reduce
 
 import numpy as np
 
 from inputs import MAX_SIZE, InputError
 from model import ELEM_BYTES
-from ops import FEW, Number, larger, smaller
+from ops import FEW, Number, larger
 
 # What CUDA shows to no program: nvidia-smi's total less torch's total_memory is 0.35 to 0.75 GiB on an RTX 4090, A100,
 # L40S, H100, H200 and B200 (engines' logs).
@@ -137,15 +138,18 @@ def activations(resolved) -> tuple[Number, Number]:
     """
     case, engine = resolved.case, resolved.case.runtime
     budget = engine.budget(resolved.chip, resolved.arch)
-    prompt, new = case.input_tokens, larger(1, case.input_tokens - case.prefix_tokens)
+    prompt, alone = case.input_tokens, isinstance(case.input_tokens, int)
+    lower, higher = (min, max) if alone else (np.minimum, np.maximum)
+    new = higher(1, prompt - case.prefix_tokens)
     tokens = case.chunked_prefill or (budget and budget.tokens)
     if tokens is None:
         return pass_activation_bytes(resolved, 1, new, prompt), 0
     if engine.token_bytes:
         return 0, engine.token_bytes * max(2048, tokens)
     sequences = budget.sequences if budget else MAX_SIZE
-    batch = smaller(sequences, larger(1, tokens // new))
-    q_len = tokens if np.all(np.asarray(new) >= tokens) else smaller(tokens, new)  # a single size may run other kernels
+    batch = lower(sequences, higher(1, tokens // new))
+    full = new >= tokens if alone else np.all(new >= tokens)
+    q_len = tokens if full else lower(tokens, new)  # a single size may run other kernels
     forward_bytes = pass_activation_bytes(resolved, batch, q_len, prompt)
     if not engine.logit_bytes:
         return 0, forward_bytes
@@ -160,11 +164,11 @@ def stream_bytes(resolved) -> int:
 
 def pass_activation_bytes(resolved, batch: Number, q_len: Number, kv_len: Number) -> Number:
     """The residual streams of one pass, and the largest inputs and outputs of any of its kernels, in whole bytes."""
-    ops = resolved.ops(batch, q_len, kv_len)
-    widest = ops[0].activation_bytes
-    for op in ops[1:]:
-        widest = np.maximum(widest, op.activation_bytes)
-    widest = int(widest) if np.ndim(widest) == 0 else np.floor(widest)
+    held = [op.activation_bytes for op in resolved.ops(batch, q_len, kv_len)]
+    if all(isinstance(each, int | float) for each in held):
+        widest = int(max(held))
+    else:
+        widest = np.floor(reduce(np.maximum, held))
     return STREAMS * stream_bytes(resolved) * batch * q_len + widest
 
 

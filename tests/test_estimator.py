@@ -204,6 +204,8 @@ def test_every_method_says_what_it_is_and_whose_peaks_bound_it():
         est = estimate(Case(method=method, output_tokens=9))
         assert est.method.line.startswith(f"method: {method}")
         assert (est.machine is est.chip) == (method != "seed") and est.tokens == (9 if method == "seed" else 8)
+    with pytest.raises(InputError, match="knows no queue: 110 of 500 sequences"):
+        estimate(Case(method="seed", batch=500))
     with pytest.raises(InputError, match="one format for everything"):
         estimate(Case(method="seed", model=replace(LLAMA3_8B, quantization=precision("fp16", "int8"))))
 

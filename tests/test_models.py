@@ -329,11 +329,13 @@ def test_memory_reserves_what_each_kind_of_layer_keeps():
 
 def test_a_sweep_equals_a_loop():
     batches, prompts = np.array([[1], [40]]), np.array([5, 300, 9000])
+    large = replace(A100_80GB_PCIE, dram_bytes=2**43)
     for model in (MIXTURE, SLIDING, HYBRID, find_model("deepseek-v3"), find_model("gpt-oss-20b")):
-        swept = estimate(Case(model=model, batch=batches, input_tokens=prompts, output_tokens=3))
+        case = Case(model=model, hardware=large, output_tokens=3)
+        swept = estimate(replace(case, batch=batches, input_tokens=prompts))
         for i, batch in enumerate(batches[:, 0]):
             for j, prompt in enumerate(prompts):
-                one = estimate(Case(model=model, batch=int(batch), input_tokens=int(prompt), output_tokens=3))
+                one = estimate(replace(case, batch=int(batch), input_tokens=int(prompt)))
                 assert swept.ttft_s[i, j] == pytest.approx(one.ttft_s, rel=1e-9)
                 assert swept.tpot_s[i, j] == pytest.approx(one.tpot_s, rel=1e-9)
 
@@ -480,7 +482,7 @@ def test_any_config_is_estimated_or_refused_in_one_line(config, data):
         assert "\n" not in str(error)
     else:
         est = estimate(Case(model=model, batch=2, input_tokens=70, output_tokens=3))
-        assert np.isfinite(est.latency_s) and est.latency_s > 0
+        assert (np.isfinite(est.latency_s) and est.latency_s > 0) or not est.memory.max_batch
         assert est.memory.kv_cache_bytes >= 0 and 0 < model.active_parameters <= model.parameters
 
 
