@@ -156,7 +156,8 @@ class Kernel:
     causes: dict[str, Number]
     low_s: Number  # the 90 % interval of time_s; both 0 where the method has none
     high_s: Number
-    familiar: bool = True  # whole runs with kernels of its kind were measured
+    under_s: Number = 0.0  # how far below and above its estimate it may lie, where no measured run had its like
+    over_s: Number = 0.0
 
     @property
     def bytes(self) -> Number:
@@ -189,7 +190,7 @@ class Phase:
 
     def interval(self, run: tuple[float, float]) -> tuple[Number, Number]:
         """(low, high) seconds of the whole phase; run: intervals.run_spread."""
-        return phase_interval([(k.time_s, k.low_s, k.high_s, k.familiar) for k in self.kernels], run)
+        return phase_interval([(k.time_s, k.low_s, k.under_s, k.over_s) for k in self.kernels], run)
 
     def causes(self) -> dict[str, Number]:
         """Seconds by cause, in the order of cycles.CAUSES; they add up to total("time_s"). Sums over the kernels: where
@@ -580,6 +581,7 @@ def phase_kernel(op: Op, causes, bounds=(0, 0), over_steps: Callable = lambda x:
     quantity of one pass over the passes of the phase.
     """
     launch_s, (low, high) = sum(causes.values()), bounds
+    strange = np.any(high) and not familiar(op)  # a method without an interval has no question
     return Kernel(
         name=op.name,
         kind=op.kind,
@@ -593,7 +595,8 @@ def phase_kernel(op: Op, causes, bounds=(0, 0), over_steps: Callable = lambda x:
         causes={cause: over_steps(op.count * seconds) for cause, seconds in causes.items()},
         low_s=over_steps(op.count * low * launch_s),
         high_s=over_steps(op.count * high * launch_s),
-        familiar=bool(np.all(high == 0)) or familiar(op),  # no interval, no question
+        under_s=over_steps(op.count * (1 - low) * launch_s) if strange else 0.0,
+        over_s=over_steps(op.count * (high - 1) * launch_s) if strange else 0.0,
     )
 
 
@@ -702,7 +705,7 @@ def decode_phase(resolved: Resolved) -> Phase:
 def join_kernels(pieces: list[Kernel], joined: Callable) -> Kernel:
     """The same kernel over several passes, or pieces of an array of cases, as one."""
     first, causes = pieces[0], dict.fromkeys(cause for piece in pieces for cause in piece.causes)
-    numbers = ("flops", "weight_bytes", "kv_bytes", "activation_bytes", "low_s", "high_s")
+    numbers = ("flops", "weight_bytes", "kv_bytes", "activation_bytes", "low_s", "high_s", "under_s", "over_s")
     return replace(
         first,
         causes={cause: joined([piece.causes.get(cause, 0.0) for piece in pieces]) for cause in causes},

@@ -101,12 +101,11 @@ def run_spread(engine, chip, phase: str) -> tuple[float, float]:
 
 
 def phase_interval(kernels, run: tuple[float, float]) -> tuple:
-    """(low, high) of a phase's seconds from its kernels, [(time_s, low_s, high_s, familiar), ...], and the range of
-    whole runs, which those had that were measured: other kinds of kernels add their own.
+    """(low, high) of a phase's seconds from its kernels, [(time_s, low_s, under_s, over_s), ...], and the range of
+    whole runs, which those had that were measured: other kinds of kernels add how far under and over theirs may lie.
     """
     total_s = sum(time_s for time_s, *_ in kernels)
-    others = [kernel for kernel in kernels if not kernel[3]]
-    down = (total_s * (1 - run[0])) ** 2 + sum((time_s - low_s) ** 2 for time_s, low_s, *_ in others)
-    up = (total_s * (run[1] - 1)) ** 2 + sum((high_s - time_s) ** 2 for time_s, _, high_s, _ in others)
+    down = (total_s * (1 - run[0])) ** 2 + sum(under_s**2 for _, _, under_s, _ in kernels)
+    up = (total_s * (run[1] - 1)) ** 2 + sum(over_s**2 for *_, over_s in kernels)
     lowest_s = sum(low_s for _, low_s, *_ in kernels)  # all at their low ends, none of which is below its roofline
     return np.maximum(total_s - np.sqrt(down), lowest_s), total_s + np.sqrt(up)
