@@ -13,9 +13,9 @@ BAD_INPUT, INTERRUPTED = 2, 130  # exit statuses
 def start(*packages: str) -> None:
     """To be called before a program's imports: Ctrl-C then is one line, and so is a package that is missing."""
     signal.signal(signal.SIGINT, lambda *_: leave("interrupted", INTERRUPTED))
-    from importlib.util import find_spec  # only now: it takes a while
+    from importlib.machinery import PathFinder  # only now: it takes a while
 
-    missing = [package for package in packages if find_spec(package) is None]
+    missing = [package for package in packages if PathFinder.find_spec(package) is None]
     if missing:
         verb = "is" if len(missing) == 1 else "are"
         leave(f"error: {' and '.join(missing)} {verb} missing: pip install -r requirements-run.txt", BAD_INPUT)

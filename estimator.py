@@ -872,7 +872,6 @@ def with_overrides(case: Case, assignments: list[str]) -> tuple[Case, dict[str, 
 
 def run(argv: list[str]) -> str:
     import report
-    import whatif
 
     def extra(parser):
         parser.add_argument("--json", action="store_true", help="one JSON object (SI units) instead of text")
@@ -899,7 +898,11 @@ def run(argv: list[str]) -> str:
         rows = est.method.waterfall(est)
         return report.waterfall_json(rows) if args.json else report.waterfall_text(rows)
     bound = estimate(replace(case, method="roofline")) if case.method == "cycle" else est
-    idle = whatif.idle(asked, est, estimate)
+    idle = []
+    if asked.overrides or asked.plain != Case():
+        import whatif  # only needed now
+
+        idle = whatif.idle(asked, est, estimate)
     if args.json:
         return report.as_json(est, asked.overrides, bound, taken=asked.notes, idle=idle)
     flash = estimate(replace(case, attention="flash")) if case.attention == "naive" else None

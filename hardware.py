@@ -59,6 +59,9 @@ def unit_of(name: str) -> str:
     return next((unit for ending, unit in UNITS.items() if name.endswith(ending)), "")
 
 
+UNIT_OF = {name: unit_of(name) for name in LIMITS}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Chip:
     """One GPU as its data sheet describes it. SI base units, the unit in the name.
@@ -102,7 +105,7 @@ class Chip:
                 if not isinstance(value, str) or not value:
                     raise InputError(f"{name} must be text, not {value!r}")
                 continue
-            check_unit(name, value, *LIMITS[field.name], unit=unit_of(name), whole=field.type is int)
+            check_unit(name, value, *LIMITS[field.name], unit=UNIT_OF[field.name], whole=field.type is int)
             if name.endswith("_fma_per_clock") and 0 < value < LEAST_FMA_PER_CLOCK:
                 raise InputError(f"{name} must be 0 or a number from {LEAST_FMA_PER_CLOCK:g}, not {value:g}")
         if not self.fp16_fma_per_clock:

@@ -13,7 +13,6 @@ from roofline import roofline_s
 SLACK = 1 + 1e-9
 catalogue_chips = st.sampled_from(list(CHIPS.values()))
 BETTER_FIELDS = ("dram_bytes_per_s", "clock_hz", "sm_count", "l2_bytes_per_clock")
-better_fields = st.sampled_from(BETTER_FIELDS)
 
 
 @st.composite

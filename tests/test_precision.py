@@ -5,9 +5,7 @@ from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from invariants import BETTER_FIELDS, SLACK, any_chips, check_better_chip, check_causes_and_roofline, kernel_s, runs_on
+from invariants import kernel_s, runs_on
 
 import ops
 from configs import CATALOGUE, find_model
@@ -182,7 +180,9 @@ def test_the_card_and_json_say_the_precision():
 
 
 def test_same_formats_as_dtype_change_nothing():
-    assert run([]) == run(["--weights", "fp16", "--activations", "fp16", "--kv-cache", "fp16"])
+    flags = ("--weights", "--activations", "--kv-cache")
+    said = "".join(f"\nnote: {flag} changes nothing here" for flag in flags)
+    assert run([]) + said == run([word for flag in flags for word in (flag, "fp16")])
 
 
 def test_narrower_weights_help_decode():
@@ -191,58 +191,6 @@ def test_narrower_weights_help_decode():
     cache = [estimate(Case(batch=32, kv_cache=form)).tpot_s for form in (None, "fp8", "int4")]
     assert cache[0] > max(cache[1:])
     assert cache[2] > 0.95 * cache[1]  # widening 4-bit elements takes the CUDA cores as long as 8-bit ones take DRAM
-
-
-# What must always hold -------------------------------------------------------------------------------------------
-
-PRECISIONS = [
-    precision("fp16", weights, activations)
-    for weights, activations in (
-        ("int8", None),
-        ("int4", None),
-        ("mxfp4", None),
-        ("int8", "int8"),
-        ("int4-zero", "int8"),
-        ("fp8", "fp8"),
-        ("int4", "fp8"),
-        ("nvfp4", "nvfp4"),
-    )
-]
-pairs = st.tuples(st.sampled_from(PRECISIONS), any_chips).filter(lambda pair: pair[1].fma_rates()[pair[0].mma_dtype])
-tokens, widths = st.integers(1, 20_000), st.integers(1, 200).map(lambda n: 64 * n)
-
-
-def product(wanted, m, k, n):
-    return ops.linear("g", tokens=m, d_in=k, d_out=n, dtype="fp16", elem_bytes=2, precision=wanted)
-
-
-@given(pairs, tokens, widths, widths)
-@settings(max_examples=300)
-def test_never_below_the_roofline_and_causes_add_up(pair, m, k, n):
-    wanted, chip = pair
-    narrow_x = ops.quantize("q", tokens=m, width=k, dtype="fp16", elem_bytes=2, form=wanted.activations)
-    for op in (product(wanted, m, k, n), narrow_x):
-        check_causes_and_roofline(op, chip)
-
-
-@given(pairs, tokens, st.integers(1, 500), widths, widths, st.floats(1.001, 4))
-@settings(max_examples=300)
-def test_a_better_chip_is_never_slower_nor_a_taller_product_faster(pair, m, more, k, n, factor):
-    wanted, chip = pair
-    op = product(wanted, m, k, n)
-    seconds = float(kernel_s(op, chip))
-    assert seconds <= float(kernel_s(product(wanted, m + more, k, n), chip)) * SLACK
-    for field in BETTER_FIELDS:
-        check_better_chip(op, chip, field, factor)
-
-
-def test_arrays_equal_a_loop():
-    m, k, n = np.array([(1, 4096, 4096), (300, 8192, 1024), (5000, 1024, 28672)], dtype=float).T
-    for wanted in PRECISIONS:
-        chip = B200_SXM
-        op = replace(product(wanted, m, 4096, n), dims=product(wanted, m, 4096, n).dims | {"k": k})
-        one = [replace(op, dims=op.dims | {"m": m[i], "k": k[i], "n": n[i]}) for i in range(3)]
-        assert kernel_s(op, chip) == pytest.approx([float(kernel_s(o, chip)) for o in one])
 
 
 def test_constants_are_few():

@@ -4,52 +4,13 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from invariants import (
-    SLACK,
-    any_chips,
-    better_fields,
-    check_better_chip,
-    check_causes_and_roofline,
-    kernel_causes,
-    kernel_s,
-)
+from invariants import kernel_causes, kernel_s
+from kernel_kinds import recurrence
 
-import ops
 from hardware import A100_80GB_SXM, H100_SXM
 from kernels.architectures import ARCHITECTURES
 from validation.package import data_folder, recurrent_rows
 from validation.sets import PACKAGE, RECURRENT_SETS
-
-NUMBER = {"dtype": "bf16", "elem_bytes": 2}
-
-
-def recurrence(batch, q_len, key_heads, group, dim, rule, chunk=64):
-    """rule: mamba, delta (one decay a head and token) or kda (one for each row of the state)."""
-    shape = {"key_heads": key_heads, "value_heads": key_heads * group, "key_dim": dim, "value_dim": dim}
-    shape |= {"chunk": chunk, "delta_rule": rule != "mamba", "decays": dim if rule == "kda" else 1}
-    return ops.recurrence("r", batch=batch, q_len=q_len, state_elem_bytes=4, weights=0, **shape, **NUMBER)
-
-
-def convolution(batch, q_len, channels):
-    return ops.causal_conv("c", batch=batch, q_len=q_len, channels=channels, taps=4, **NUMBER)
-
-
-lengths = st.sampled_from([1, 1, 7, 64, 500, 3000])
-kernels = st.one_of(
-    st.builds(
-        recurrence,
-        st.integers(1, 300),
-        lengths,
-        st.sampled_from([1, 4, 16]),
-        st.sampled_from([1, 2, 4]),
-        st.sampled_from([64, 128, 256]),
-        st.sampled_from(["mamba", "delta", "kda"]),
-        st.sampled_from([64, 128, 256]),
-    ),
-    st.builds(convolution, st.integers(1, 300), lengths, st.integers(1, 20_000)),
-)
 
 
 def test_sizes_by_hand():
@@ -79,39 +40,6 @@ def test_kernels_before_hopper_pass_more_through_dram():
     assert not ARCHITECTURES["ampere"].recurrent.fused_delta_rule
     causes = kernel_causes(op, A100_80GB_SXM)
     assert causes["dram"] > 3 * op.bytes / A100_80GB_SXM.dram_bytes_per_s
-
-
-@given(kernels, any_chips)
-@settings(max_examples=300)
-def test_never_below_the_roofline_and_causes_add_up(op, chip):
-    check_causes_and_roofline(op, chip)
-
-
-@given(kernels, any_chips, better_fields, st.floats(1.001, 4))
-@settings(max_examples=300)
-def test_a_better_chip_is_never_slower(op, chip, field, factor):
-    check_better_chip(op, chip, field, factor)
-
-
-rules = st.sampled_from(["mamba", "delta", "kda"])
-
-
-@given(st.integers(1, 300), st.integers(2, 4000), st.integers(1, 500), rules, any_chips)
-@settings(max_examples=300)
-def test_more_tokens_or_sequences_are_never_faster(batch, q_len, more, rule, chip):
-    one = float(kernel_s(recurrence(batch, q_len, 4, 2, 128, rule), chip))
-    assert one <= float(kernel_s(recurrence(batch + more, q_len, 4, 2, 128, rule), chip)) * SLACK
-    assert one <= float(kernel_s(recurrence(batch, q_len + more, 4, 2, 128, rule), chip)) * SLACK
-
-
-@pytest.mark.parametrize("rule", ["mamba", "delta", "kda"])
-def test_a_sweep_is_an_array(rule):
-    sweep = np.array([1.0, 17.0, 400.0])
-    for chip in (A100_80GB_SXM, H100_SXM):
-        for q_len in (1, 777):
-            swept = kernel_s(recurrence(sweep, q_len, 4, 2, 128, rule), chip)
-            one = [float(kernel_s(recurrence(int(n), q_len, 4, 2, 128, rule), chip)) for n in sweep]
-            assert swept == pytest.approx(one, rel=1e-12)
 
 
 FOLDER = data_folder()

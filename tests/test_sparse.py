@@ -2,82 +2,27 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from invariants import any_chips, better_fields, check_better_chip, check_causes_and_roofline, kernel_s
+from invariants import kernel_s
+from kernel_kinds import index_scores, sparse_attention, top_k
 
-import ops
 from hardware import H100_SXM
 from validation.package import absorbed_rows, data_folder, sparse_rows, stream_rows
 from validation.sets import A100, B200, DATA_SETS, H100, H200, PACKAGE
 
-NUMBER = {"dtype": "bf16", "elem_bytes": 2}
-
-
-def attention(batch, q_len, cached, heads, top_k):
-    kv_len = q_len + cached
-    sizes = {"batch": batch, "q_len": q_len, "keys": min(kv_len, top_k * q_len), "window": top_k}
-    sizes |= {"heads": heads, "kv_heads": 1, "head_dim": 576, "v_head_dim": 512, "key_elems": 576, "own_keys": True}
-    return ops.attention_over("a", pairs=ops.visible_keys(q_len, kv_len, top_k), **sizes, **NUMBER)
-
-
-def scores(batch, q_len, cached, heads, split):
-    kv_len = q_len + cached
-    sizes = {"batch": batch, "q_len": q_len, "keys": kv_len, "pairs": ops.visible_keys(q_len, kv_len)}
-    return ops.index_scores("i", heads=heads, dim=128, split=split, **sizes, **NUMBER)
-
-
-def chosen(rows, width, top_k):
-    return ops.top_k("t", rows=rows, width=width, top_k=top_k, dtype="fp32", elem_bytes=4)
-
-
-batches, lengths, contexts = st.integers(1, 128), st.sampled_from([1, 7, 100, 3000]), st.integers(0, 60_000)
-kernels = st.one_of(
-    st.builds(
-        attention,
-        batches,
-        lengths,
-        contexts,
-        st.sampled_from([1, 8, 16, 64, 128]),
-        st.sampled_from([512, 2048]),
-    ),
-    st.builds(scores, batches, lengths, contexts, st.sampled_from([1, 4, 32, 64, 200]), st.booleans()),
-    st.builds(chosen, st.integers(1, 20_000), st.integers(1, 100_000), st.sampled_from([64, 2048])),
-)
-
 
 def test_sizes_by_hand():
     # 2 sequences, 3 queries after 5 keys: they see 6, 7 and 8
-    op = scores(2, 3, 5, 4, False)
+    op = index_scores(2, 3, 5, 4, False)
     assert op.flops == 2 * 4 * 128 * 2 * 21
     assert op.kv_bytes == 2 * 8 * 128 * 2 and op.out_bytes == 4 * 2 * 21
     assert op.in_bytes == 2 * 3 * 4 * (128 * 2 + 4)
-    assert chosen(3, 100, 8).out_bytes == 3 * 8 * 8
+    assert top_k(3, 100, 8).out_bytes == 3 * 8 * 8
 
 
 def test_a_query_is_a_tile_of_its_own():
-    one, full, over = (float(kernel_s(attention(1, n, 9000, 64, 2048), H100_SXM)) for n in (17, 120, 10 * 132))
+    one, full, over = (float(kernel_s(sparse_attention(1, n, 9000, 64, 2048), H100_SXM)) for n in (17, 120, 10 * 132))
     assert full == pytest.approx(one, rel=0.1)  # others run on idle SMs
     assert over > 8 * one
-
-
-@given(kernels, any_chips)
-@settings(max_examples=300)
-def test_never_below_the_roofline_and_causes_add_up(op, chip):
-    check_causes_and_roofline(op, chip)
-
-
-@given(kernels, any_chips, better_fields, st.floats(1.001, 4))
-@settings(max_examples=300)
-def test_a_better_chip_is_never_slower(op, chip, field, factor):
-    check_better_chip(op, chip, field, factor)
-
-
-def test_a_sweep_is_an_array():
-    sweep = np.array([1.0, 40.0, 3000.0])
-    for make in (lambda n: scores(n, 100, 500, 32, False), lambda n: attention(n, 100, 500, 64, 512)):
-        one = [float(kernel_s(make(int(n)), H100_SXM)) for n in sweep]
-        assert kernel_s(make(sweep), H100_SXM) == pytest.approx(one, rel=1e-12)
 
 
 FOLDER = data_folder()
