@@ -1,9 +1,10 @@
 # make run: set up and run the main job (without torch: some 100 MB).  make test: set up all and pass the tests.
+# make test-all: the slow tests too, which fit all constants again.
 # Needs python3 (3.11 or newer) and make; everything goes into .venv here.
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: run test lint bench clean
+.PHONY: run test test-all lint bench clean
 
 run: .venv/run.stamp
 	$(BIN)/python estimator.py
@@ -11,6 +12,9 @@ run: .venv/run.stamp
 
 test: .venv/dev.stamp lint
 	$(BIN)/python -m pytest
+
+test-all: .venv/dev.stamp lint
+	$(BIN)/python -m pytest -m ""
 
 lint: .venv/dev.stamp
 	$(BIN)/ruff check .

@@ -18,9 +18,8 @@ from hardware import A100_80GB_PCIE, A100_80GB_SXM, CHIPS
 from intervals import VALIDATED, spread
 from kernels.architectures import ARCHITECTURES, architecture_of
 from validation.fits import ATTENTION_NAMES, GEMM_START, fit_table
-from validation.measured import read_measured
 from validation.package import attention_rows, data_folder, gemm_rows
-from validation.sets import CSV_FOLDER, DATA_SETS, PACKAGE, REFITS, fit_row
+from validation.sets import DATA_SETS, PACKAGE, REFITS
 
 NUMBER = {"dtype": "fp16", "elem_bytes": 2}
 
@@ -125,25 +124,6 @@ def test_report_and_json_say_why():
 # Accuracy: guards for the figures that `python validate.py` prints ----------------------------------------------
 
 
-def error_quantiles(rows):
-    errors = np.abs([row["estimated"] / row["measured"] - 1 for row in rows])
-    return np.median(errors), np.quantile(errors, 0.9)
-
-
-def test_end_to_end_accuracy_and_coverage_on_rows_the_fit_never_saw():
-    rows, skipped = read_measured(CSV_FOLDER / "end_to_end.csv")
-    assert len(rows) == 396 and not skipped
-    unseen = [row for row in rows if not fit_row(row)]
-    a100 = [row for row in unseen if row["hardware"].startswith("a100") and row["runtime"] != "eager"]
-    h100 = [row for row in unseen if row["hardware"] == "h100-sxm"]
-    median, p90 = error_quantiles(a100)
-    assert median < 0.06 and p90 < 0.15
-    median, p90 = error_quantiles(h100)
-    assert median < 0.09 and p90 < 0.20
-    covered = np.mean([row["low"] <= row["measured"] <= row["high"] for row in unseen])
-    assert 0.85 <= covered <= 0.95
-
-
 FOLDER = data_folder()
 needs_package = pytest.mark.skipif(FOLDER is None, reason=f"kernel measurements need {PACKAGE}")
 
@@ -166,6 +146,7 @@ def test_attention_accuracy_on_the_a100(phase, median, mean, p90):
     assert np.median(errors) <= median and errors.mean() <= mean and np.quantile(errors, 0.9) <= p90
 
 
+@pytest.mark.slow
 @needs_package
 def test_committed_constants_are_what_the_fits_find():
     for what, name, committed, found, _ in fit_table(FOLDER):

@@ -1,7 +1,7 @@
 """The measured kernels of the package aiconfigurator-core, read into Rows."""
 
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -49,55 +49,58 @@ def data_folder() -> Path | None:
     return Path(spec.submodule_search_locations[0]) / "systems" / "data" if spec else None
 
 
-def kernel_sets(folder: Path) -> Iterator[Rows]:
-    """All data sets of the package, the fitted one first."""
-    for data in DATA_SETS:
+def kernel_sets(folder: Path, hardware: str | None = None) -> Iterator[Rows]:
+    """All data sets of the package, the fitted one first, or those of one GPU."""
+
+    def own(sets):
+        return [data for data in sets if hardware in (None, data.hardware)]
+
+    for data in own(DATA_SETS):
         yield gemm_rows(data, folder)
     for phase in ("prefill", "decode"):
-        for data in DATA_SETS:
+        for data in own(DATA_SETS):
             yield attention_rows(data, folder, phase)
-    for data in DATA_SETS:
+    for data in own(DATA_SETS):
         if data.engine is TENSORRT_LLM:
             yield attention_rows(data, folder, "decode", wide=True)
     for _, name, _, sets in NARROW_SETS:
-        for data in DATA_SETS:
+        for data in own(DATA_SETS):
             if (data.hardware, data.engine) in sets:
                 rows = narrow_rows(name, data, folder)
                 yield from halves(rows) if rows.refitted else (rows,)
+    yield from (rows for rows in further_sets(folder, own) if rows is not None and rows.measured_s.size)
+
+
+def further_sets(folder: Path, own: Callable) -> Iterator[Rows | None]:
+    """The sets beyond products and attention over a bf16 cache; `own` chooses. Some are empty: the A100 has no fp8
+    cache, SGLang's prefill over one is Triton's.
+    """
     for phase in ("prefill", "decode"):
-        for data in DATA_SETS:
-            rows = attention_rows(data, folder, phase, "fp8")
-            if rows.measured_s.size:  # the A100 has none, SGLang's prefill is Triton's
-                yield rows
-    for data in DATA_SETS:
+        for data in own(DATA_SETS):
+            yield attention_rows(data, folder, phase, "fp8")
+    for data in own(DATA_SETS):
         if data.engine is VLLM and not data.hardware.startswith("a100"):
             yield quantize_rows(data, folder)
     for stored in ("bfloat16", *NARROW_MIXTURES):
-        for data in MIXTURE_SETS:
+        for data in own(MIXTURE_SETS):
             if stored in mixture_formats(data, folder):
-                rows = mixture_rows(data, folder, stored)
-                if rows.measured_s.size:
-                    yield rows
+                yield mixture_rows(data, folder, stored)
     for phase in ("prefill", "decode"):
-        for data in LATENT_SETS:
+        for data in own(LATENT_SETS):
             yield latent_rows(data, folder, phase)
+    measured_on = {data.hardware for data in own(DATA_SETS)}
     for number in range(len(SPARSE_PARTS)):
         for gpu in (H100, H200, B200):
-            yield sparse_rows(number, gpu, folder)
+            if gpu["hardware"] in measured_on:
+                yield sparse_rows(number, gpu, folder)
     for part in ("mla_gen_pre", "mla_gen_post"):
-        for data in DATA_SETS:
-            rows = absorbed_rows(data, folder, part)
-            if rows:
-                yield rows
-    for data in DATA_SETS:
-        rows = stream_rows(data, folder)
-        if rows:
-            yield rows
+        for data in own(DATA_SETS):
+            yield absorbed_rows(data, folder, part)
+    for data in own(DATA_SETS):
+        yield stream_rows(data, folder)
     for part in RECURRENT_PARTS:
-        for data in RECURRENT_SETS:
-            rows = recurrent_rows(data, folder, part)
-            if rows.measured_s.size:
-                yield rows
+        for data in own(RECURRENT_SETS):
+            yield recurrent_rows(data, folder, part)
 
 
 def label(data) -> str:
