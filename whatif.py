@@ -97,7 +97,9 @@ def parts_of(asked, case) -> list[tuple[str, Callable]]:
 
 
 def figures(est) -> tuple:
-    """All that a report shows of an estimate, but its interval and what was asked for."""
+    """All that a report shows of an estimate, but its interval, its memory beyond what runs at once, and what was asked
+    for.
+    """
     from report import facts
 
     metrics = (est.ttft_s, est.tpot_s, est.latency_s, est.batch_latency_s, est.throughput_tokens_per_s)
@@ -107,4 +109,4 @@ def figures(est) -> tuple:
         for k in phase.kernels
     ]
     names = (est.chip.name, est.chip.title, est.model.name, est.model.title, est.model.parameters)
-    return (*(None if math.isnan(x) else x for x in metrics), est.memory, kernels, names, facts(est))
+    return (*(None if math.isnan(x) else x for x in metrics), est.waves, est.running, kernels, names, facts(est))

@@ -215,6 +215,7 @@ def calls(draw, name):
         except InputError:  # formats that this chip can't multiply
             assume(False)
         op = draw(st.sampled_from([op, fused(op)]))
+    assume(chip.tensor_flops_per_s("fp16") < 0.9e18)  # a higher peak is refused
     engine, arch = draw(st.sampled_from(list(ENGINES.values()))), architecture_of(chip)
     if draw(st.booleans()):
         arch = engine.on(sustained(arch, chip))

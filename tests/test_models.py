@@ -268,9 +268,9 @@ def test_sliding_decode():
 
 def test_mla_absorbed_and_expanded_agree():
     model = find_model("deepseek-v3")
-    one = {"batch": 2, "kv_len": 1}
-    absorbed = named(forward(model, q_len=1, **one))
-    expanded = named(forward(model, q_len=np.array([1.0]), **one))
+    one = {"batch": 2, "q_len": 1, "kv_len": 1}
+    absorbed = named(forward(model, absorb=True, **one))
+    expanded = named(forward(model, **one))
     # the same matrices: 128 heads of 512 x (128 + 128)
     weights = absorbed["q_absorb"].weight_bytes + absorbed["v_up"].weight_bytes
     assert weights == expanded["kv_b_proj"].weight_bytes == 2 * 512 * 128 * 256

@@ -2,9 +2,11 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from invariants import roomy
 
 import traced
 from configs import FAMILIES, find_model
@@ -81,10 +83,8 @@ def test_parameters_as_published(name):
     stated = EXPECTED.get(name, "").split(";")[0].split(" ")[0].rstrip(",;")
     if "," in stated:  # the exact number, where the table has it
         assert int(stated.replace(",", "")) == SIZES[name]
-    est = estimate(Case(model=model, hardware="h200-sxm", batch=1, input_tokens=100, output_tokens=3))
-    bound = estimate(
-        Case(model=model, hardware="h200-sxm", batch=1, input_tokens=100, output_tokens=3, method="roofline")
-    )
+    case = roomy(Case(model=model, hardware="h200-sxm", batch=1, input_tokens=100, output_tokens=3))
+    est, bound = estimate(case), estimate(replace(case, method="roofline"))
     assert bound.tpot_s <= est.intervals["tpot_s"][0] * (1 + 1e-9) <= est.tpot_s <= est.intervals["tpot_s"][1]
 
 
@@ -105,7 +105,9 @@ def test_what_the_table_says_beside_the_parameters():
     assert round(models["ling-mini-2.0"].active_parameters / 1e9, 1) == 1.4
     assert models["gpt-oss-120b-official"].max_positions == 131_072
     oss = estimate(Case(model=models["gpt-oss-120b-official"], hardware="h100-sxm", batch=1, output_tokens=3))
-    assert oss.memory.weights_bytes / GIB == pytest.approx(60.8, abs=0.05)
+    model = models["gpt-oss-120b-official"]  # as published; vLLM pads its experts
+    assert model.weight_bytes("bf16", oss.precision) / GIB == pytest.approx(60.8, abs=0.05)
+    assert oss.memory.weights_bytes / GIB == pytest.approx(65.97, abs=0.1)
     codestral, sibling = models["codestral-mamba-7b"], models["codestral-mamba-as-nemotron_h"]
     assert 0.13 * GIB < codestral.state_bytes("fp16") == sibling.state_bytes("fp16") < 0.26 * GIB
     for batch, tpot_s in ((1, 5.5e-3), (256, 66e-3)):
