@@ -8,11 +8,13 @@ import pytest
 
 import ops
 from cycles import sustained
-from engines import ENGINES, PYTORCH, TENSORRT_LLM, VLLM, Engine, cycle_pass, find_engine
+from engines import ENGINES, PYTORCH, SGLANG, TENSORRT_LLM, VLLM, Engine, cycle_pass, find_engine
 from estimator import Case, estimate, run
 from hardware import CHIPS
 from inputs import InputError
+from intervals import ELSEWHERE, UNVALIDATED
 from kernels.architectures import ARCHITECTURES, AttentionFit, NarrowFit, RecurrentFit, architecture_of
+from precision import precision
 from validation.package import data_folder, kernel_sets
 from validation.rows import chosen
 from validation.sets import CSV_FOLDER, DATA_SETS, PACKAGE
@@ -212,6 +214,53 @@ def test_the_query_moves_with_the_append_that_rotates_it():
     query_bytes = 8 * 32 * 128 * 2
     assert launched[0].in_bytes == append.in_bytes + query_bytes and launched[0].out_bytes == query_bytes
     assert VLLM.launched([rope, append, attention], arch, decode=True) == [rope, append, attention]
+
+
+def names(case: Case, phase: str) -> set[str]:
+    return {kernel.name for kernel in getattr(estimate(case), phase).kernels}
+
+
+def test_what_engines_do_to_whole_passes():
+    roomy = replace(CHIPS["h100-sxm"], dram_bytes=2**41)
+    narrow = Case(hardware=roomy, kv_cache="fp8", output_tokens=2)
+    assert "query_quant" in names(narrow, "decode")  # FlashAttention-3 takes fp8 queries
+    assert "query_quant" not in names(replace(narrow, runtime="tensorrt-llm"), "decode")
+    latents = Case(hardware=roomy, model="deepseek-v3", output_tokens=2)
+    assert "kv_b_proj" in names(latents, "prefill")
+    assert "q_absorb" in names(replace(latents, runtime="sglang"), "prefill")
+
+
+def test_which_kernels_multiply_narrow_floats():
+    arch, number = ARCHITECTURES["hopper"], {"tokens": 64, "d_in": 4096, "d_out": 4096, "dtype": "bf16"}
+    rows = precision("bf16", "fp8", "fp8")
+    blocks = replace(rows, activations=replace(rows.activations, group=128))
+    by_row, by_block, plain = (
+        ops.linear("g", elem_bytes=2, precision=formats, **number) for formats in (rows, blocks, None)
+    )
+    for engine in (VLLM, SGLANG):  # CUTLASS: no small tiles above 128 rows; DeepGEMM has them
+        assert engine.kernel(by_row, arch).narrow.small_tiles_m == 128
+        assert engine.kernel(by_block, arch).narrow.small_tiles_m == np.inf
+    assert TENSORRT_LLM.kernel(by_row, arch).narrow.splits == 32  # cuBLAS
+    assert TENSORRT_LLM.kernel(by_block, arch).narrow.splits == 1  # DeepGEMM
+    assert TENSORRT_LLM.kernel(plain, arch) is arch or TENSORRT_LLM.kernel(plain, arch).narrow == arch.narrow
+
+
+def test_kernels_that_no_measured_run_had_widen_the_interval():
+    roomy = replace(CHIPS["h100-sxm"], dram_bytes=2**41)
+    dense, mixture = (estimate(Case(hardware=roomy, model=name, output_tokens=9)) for name in (LLAMA, "mixtral-8x7b"))
+
+    def reach(est):
+        low, high = est.intervals["tpot_s"]
+        return low / est.tpot_s, high / est.tpot_s
+
+    low, high = ELSEWHERE["decode"]  # no such chip was measured
+    assert reach(dense) == pytest.approx((low**UNVALIDATED, high**UNVALIDATED), rel=1e-6)
+    assert reach(mixture)[1] > 1.3 * reach(dense)[1]  # below, the bound is near
+    measured = estimate(Case(hardware="h100-sxm", output_tokens=9))
+    assert reach(measured) == pytest.approx(VLLM.run_spread["h100-sxm"]["decode"], rel=1e-6)
+
+
+LLAMA = "llama3-8b"
 
 
 def test_the_report_says_which_version_and_what_of_it_was_measured():
