@@ -563,7 +563,7 @@ def timed_pass(resolved: Resolved, batch: Number, q_len: Number, kv_len: Number,
     resident = resident_weights(ops, chip, resolved.arch) if case.l2_persistent else 0.0
     if case.method == "roofline":  # of the kernels that the engine launches: one that fuses two moves less
         launched = case.runtime.launched(ops, resolved.arch, decode=decode)
-        return [(op, roofline_causes(op, chip, resident), (0, 0)) for op in launched]
+        return [(op, roofline_causes(op, chip, resident), NO_INTERVAL) for op in launched]
     how = {"batch": batch, "tokens": batch * q_len, "decode": decode, "weights_resident": resident}
     timed = cycle_pass(ops, chip, resolved.sustained, case.runtime, **how)
     return [(op, causes, bounds(op, chip, sum(causes.values()), resident)) for op, causes in timed]
@@ -577,12 +577,15 @@ def bounds(op: Op, chip: Chip, launch_s: Number, weights_resident: float) -> tup
     return np.maximum(low, roofline_s(op, chip, weights_resident) / np.maximum(launch_s, LEAST_S)), high
 
 
-def phase_kernel(op: Op, causes, bounds=(0, 0), over_steps: Callable = lambda x: x) -> Kernel:
+NO_INTERVAL = (0, 0)  # both ends of it, by methods that have none
+
+
+def phase_kernel(op: Op, causes, bounds=NO_INTERVAL, over_steps: Callable = lambda x: x) -> Kernel:
     """`op` as a kernel of a phase; `bounds` are the ends of its interval over its time; `over_steps` sums a
     quantity of one pass over the passes of the phase.
     """
     launch_s, (low, high) = sum(causes.values()), bounds
-    strange = np.any(high) and not familiar(op)  # a method without an interval has no question
+    strange = bounds is not NO_INTERVAL and not familiar(op)
     return Kernel(
         name=op.name,
         kind=op.kind,
