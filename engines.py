@@ -201,10 +201,14 @@ class Engine:
                     op = replace(op, dims=dict(op.dims) | {"fused": True})
             elif op.kind == "combine" and arch.compute_capability >= self.copies_experts_from:
                 op = replace(op, in_bytes=op.in_bytes + 4 * op.dims["rows"] * op.dims["width"])
-            elif op.kind == "grouped_gemm" and arch.compute_capability <= self.untuned_until:
+            elif self._lists_tiles(op, arch):
                 op = replace(op, dims=dict(op.dims) | {"untuned": ~self._tuned(op)})
             found.append(op)
         return found
+
+    def _lists_tiles(self, op: Op, arch: Architecture) -> bool:
+        """Are only some experts' tiles tuned here? A trace doesn't know an expert's width: it is taken as tuned."""
+        return op.kind == "grouped_gemm" and arch.compute_capability <= self.untuned_until and "width" in op.dims
 
     def _tuned(self, op: Op) -> np.ndarray:
         """Has the engine a tuned tile for these experts?"""

@@ -216,6 +216,20 @@ def test_the_query_moves_with_the_append_that_rotates_it():
     assert VLLM.launched([rope, append, attention], arch, decode=True) == [rope, append, attention]
 
 
+def test_experts_without_a_tuned_tile():
+    number = {"dtype": "bf16", "elem_bytes": 2}
+
+    def seconds(width, arch="ampere", **dims):
+        shape = {"tokens": 300, "experts": 8, "top_k": 2, "d_in": 4096, "d_out": 2 * width, "width": width}
+        op = ops.grouped_linear("e", **shape, **number)
+        op = replace(op, dims={name: size for name, size in op.dims.items() if name not in dims.get("without", ())})
+        (launched,) = VLLM.launched([op], ARCHITECTURES[arch], decode=False)
+        return sum(VLLM.causes(launched, CHIPS["a100-80gb-sxm"], ARCHITECTURES[arch]).values())
+
+    assert seconds(14336) > 1.1 * seconds(14336, without=("width",))  # a trace doesn't know it
+    assert seconds(7168) == seconds(7168, without=("width",))  # in the list
+
+
 def names(case: Case, phase: str) -> set[str]:
     return {kernel.name for kernel in getattr(estimate(case), phase).kernels}
 
