@@ -79,44 +79,28 @@ def _attention(op, chip, arch, _, resident):
     return (decode_attention if few else prefill_attention)(op, chip, arch, resident=resident)
 
 
-def _kv_append(op, chip, arch, _, resident):
-    return kv_append(op, chip, arch, resident=resident)
+def _rereading(kernel):
+    """`kernel` as KERNELS calls it: its operands may be in the L2, no weights of their own."""
+    return lambda op, chip, arch, _, resident: kernel(op, chip, arch, resident=resident)
 
 
-def _index_scores(op, chip, arch, *_):
-    return index_scores(op, chip, arch)
-
-
-def _scan(op, chip, arch, *_):
-    return scan(op, chip, arch)
-
-
-def _state_update(op, chip, arch, _, resident):
-    return state_update(op, chip, arch, resident=resident)
-
-
-def _pointwise(op, chip, arch, *_):
-    return pointwise(op, chip, arch)
-
-
-def _grouped_gemm(op, chip, arch, _, resident):
-    return grouped_gemm(op, chip, arch, resident=resident)
-
-
-def _route(op, chip, arch, *_):
-    return route(op, chip, arch)
-
-
-def _combine(op, chip, arch, *_):
-    return combine(op, chip, arch)
+def _streaming(kernel):
+    """`kernel` as KERNELS calls it: nothing that it reads is taken as in the L2."""
+    return lambda op, chip, arch, *_: kernel(op, chip, arch)
 
 
 POINTWISE = ("norm", "rope", "swiglu", "activation", "residual", "elementwise", "embedding", "softmax", "sample")
 POINTWISE += ("quantize", "topk", "pooling", "conv", "conv_update")
-KERNELS = {"gemm": _gemm, "attention": _attention, "kv_write": _kv_append}
-KERNELS |= {"index_scores": _index_scores, "scan": _scan, "state_update": _state_update}
-KERNELS |= {"grouped_gemm": _grouped_gemm, "route": _route, "combine": _combine}
-KERNELS |= dict.fromkeys(POINTWISE, _pointwise)
+KERNELS = {"gemm": _gemm, "attention": _attention}
+KERNELS |= {
+    kind: _rereading(kernel)
+    for kind, kernel in {"kv_write": kv_append, "state_update": state_update, "grouped_gemm": grouped_gemm}.items()
+}
+KERNELS |= {
+    kind: _streaming(kernel)
+    for kind, kernel in {"index_scores": index_scores, "scan": scan, "route": route, "combine": combine}.items()
+}
+KERNELS |= dict.fromkeys(POINTWISE, _streaming(pointwise))
 
 
 def sustained(arch, chip):

@@ -27,10 +27,6 @@ class DataSet:
     def __post_init__(self):
         object.__setattr__(self, "version", self.version or self.engine.kernels_measured[self.hardware])
 
-    @property
-    def engine_folder(self) -> str:
-        return PACKAGE_NAMES[self.engine.family]
-
 
 PACKAGE_NAMES = {"vllm": "vllm", "tensorrt-llm": "trtllm", "sglang": "sglang"}  # of engines, in the package
 A100, H100, H200, L40S, B200 = (
