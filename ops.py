@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy import ndarray
 
-from experts import distinct_experts
+from ridgepoint.experts import distinct_experts
 
 Number = int | float | ndarray
 

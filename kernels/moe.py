@@ -12,9 +12,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from experts import expert_tiles
-from kernels.architectures import AMPERE_MOE_TILES
-from kernels.gemm import _by_cause, _candidates, _parts, operands, power_share
+from ridgepoint.experts import expert_tiles
+from ridgepoint.kernels.architectures import AMPERE_MOE_TILES
+from ridgepoint.kernels.gemm import _by_cause, _candidates, _parts, operands, power_share
 
 HEIGHTS = (8, 16, 32, 64, 128, 256)  # tile heights for which dims["tiles"] may give known counts
 

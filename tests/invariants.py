@@ -4,11 +4,11 @@ from dataclasses import fields, replace
 
 from hypothesis import strategies as st
 
-from cycles import CAUSES, cycle_causes
-from hardware import CHIPS, LIMITS, Chip
-from kernels.architectures import ARCHITECTURES, architecture_of
-from precision import on_chip
-from roofline import roofline_s
+from ridgepoint.hardware import CHIPS, LIMITS, Chip
+from ridgepoint.kernels.architectures import ARCHITECTURES, architecture_of
+from ridgepoint.kernels.cycles import CAUSES, cycle_causes
+from ridgepoint.kernels.roofline import roofline_s
+from ridgepoint.layers.formats import on_chip
 
 SLACK = 1 + 1e-9
 catalogue_chips = st.sampled_from(list(CHIPS.values()))

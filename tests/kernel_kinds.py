@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from hypothesis import strategies as st
 from invariants import runs_on
 
-import ops
-from ops import Op
-from precision import Precision, precision
+from ridgepoint import ops
+from ridgepoint.layers.formats import Precision, precision
+from ridgepoint.ops import Op
 
 BF16 = {"dtype": "bf16", "elem_bytes": 2}
 FP16 = {"dtype": "fp16", "elem_bytes": 2}

@@ -4,13 +4,15 @@ from dataclasses import fields, replace
 
 import pytest
 
-from estimator import Case, estimate, guarded, named_model, run
-from hardware import A100_80GB_PCIE
-from inputs import InputError
-from model import ASKED, LLAMA3_8B, Model, is_model
-from precision import precision
-from report import as_json, text
-from traced import Kernel, Trace, TracedModel
+from ridgepoint.estimator import Case, estimate, guarded, run
+from ridgepoint.hardware import A100_80GB_PCIE
+from ridgepoint.inputs import InputError
+from ridgepoint.layers.formats import precision
+from ridgepoint.model import ASKED, LLAMA3_8B, Model, is_model
+from ridgepoint.readers.traced import Kernel, Trace, TracedModel
+from ridgepoint.report.data import as_json
+from ridgepoint.report.text import text
+from ridgepoint.serving.cases import named_model
 
 
 def kernels(terms):
@@ -80,6 +82,6 @@ def test_what_is_no_model_is_refused():
 
 
 def test_set_on_a_traced_model_is_refused(monkeypatch, capsys):
-    monkeypatch.setattr("configs.find_model", lambda name: TRACED)
+    monkeypatch.setattr("ridgepoint.readers.catalogue.find_model", lambda name: TRACED)
     assert guarded(run, ["--model", "some/where", "--set", "model.layers=3"]) == 2
     assert "edit its config.json instead of --set model.FIELD" in capsys.readouterr().err

@@ -17,14 +17,14 @@ from kernel_kinds import FP16 as NUMBER
 from kernel_kinds import KINDS, experts, made, product
 
 import kernels.attention
-import ops
-from cycles import CAUSES, cycle_causes, sustained
-from engines import ENGINES, Engine, find_engine
-from estimator import Case, estimate
-from hardware import A100_80GB_PCIE, CHIPS, Chip, with_tensor_peak
-from inputs import InputError
-from kernels.architectures import ARCHITECTURES, Architecture, architecture_of
-from precision import precision
+from ridgepoint import ops
+from ridgepoint.estimator import Case, estimate
+from ridgepoint.hardware import A100_80GB_PCIE, CHIPS, Chip, with_tensor_peak
+from ridgepoint.inputs import InputError
+from ridgepoint.kernels.architectures import ARCHITECTURES, Architecture, architecture_of
+from ridgepoint.kernels.cycles import CAUSES, cycle_causes, sustained
+from ridgepoint.layers.formats import precision
+from ridgepoint.serving.engines import ENGINES, Engine, find_engine
 
 POINTS = 0.03  # of share: of the slope over a step, and of a p-norm
 STEP = 1.01

@@ -10,12 +10,11 @@ from pathlib import Path
 
 import pytest
 
-import validate
-import visualize
-from engines import ENGINES
-from estimator import Case, estimate, guarded, run
-from inputs import InputError
-from precision import NAMED
+from ridgepoint import validate, visualize
+from ridgepoint.estimator import Case, estimate, guarded, run
+from ridgepoint.inputs import InputError
+from ridgepoint.layers.formats import NAMED
+from ridgepoint.serving.engines import ENGINES
 
 ROOT = Path(__file__).resolve().parent.parent
 

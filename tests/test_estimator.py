@@ -6,13 +6,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-import seed
-from estimator import CHOICES, METHODS, Case, estimate, run
-from hardware import A100_80GB_PCIE, CHIPS
-from inputs import InputError
-from model import LLAMA3_8B, forward
-from precision import precision
-from roofline import roofline_s
+from ridgepoint.estimator import CHOICES, METHODS, Case, estimate, run
+from ridgepoint.explain import seed
+from ridgepoint.hardware import A100_80GB_PCIE, CHIPS
+from ridgepoint.inputs import InputError
+from ridgepoint.kernels.roofline import roofline_s
+from ridgepoint.layers.formats import precision
+from ridgepoint.model import LLAMA3_8B, forward
 
 GIB = 2**30
 

@@ -4,8 +4,8 @@ with the context.
 
 import pytest
 
-import traced
-from inputs import InputError
+from ridgepoint.inputs import InputError
+from ridgepoint.readers import traced
 
 transformers = pytest.importorskip("transformers", reason="needs requirements-hf.txt")
 

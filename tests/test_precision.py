@@ -7,17 +7,18 @@ import numpy as np
 import pytest
 from invariants import kernel_s, runs_on
 
-import ops
-from configs import CATALOGUE, find_model
-from estimator import Case, estimate, guarded, run
-from hardware import A100_80GB_PCIE, A100_80GB_SXM, B200_SXM, CHIPS, H100_SXM
-from inputs import InputError
-from kernels.architectures import AMPERE, NARROW
-from model import LLAMA3_8B, forward
-from precision import FORMATS, KV_FORMATS, PARTS, from_checkpoint, precision
-from validation.package import data_folder, narrow_rows
-from validation.rows import halves
-from validation.sets import DATA_SETS, PACKAGE
+from ridgepoint import ops
+from ridgepoint.estimator import Case, estimate, guarded, run
+from ridgepoint.hardware import A100_80GB_PCIE, A100_80GB_SXM, B200_SXM, CHIPS, H100_SXM
+from ridgepoint.inputs import InputError
+from ridgepoint.kernels.architectures import AMPERE, NARROW
+from ridgepoint.layers.formats import FORMATS, KV_FORMATS, PARTS, precision
+from ridgepoint.model import LLAMA3_8B, forward
+from ridgepoint.readers.catalogue import CATALOGUE, find_model
+from ridgepoint.readers.checkpoints import from_checkpoint
+from ridgepoint.validation.package import data_folder, narrow_rows
+from ridgepoint.validation.rows import halves
+from ridgepoint.validation.sets import DATA_SETS, PACKAGE
 
 SHAPE = {"tokens": 8, "d_in": 4096, "d_out": 14336, "dtype": "fp16", "elem_bytes": 2}
 

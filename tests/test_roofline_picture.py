@@ -5,9 +5,10 @@ import re
 import matplotlib.pyplot as plt
 import pytest
 
-import visualize
-from estimator import Case, estimate, parse
-from hardware import CHIPS
+from ridgepoint import visualize
+from ridgepoint.estimator import Case, estimate
+from ridgepoint.flags import parse
+from ridgepoint.hardware import CHIPS
 
 PICTURES = {
     "default": "",

@@ -6,11 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from estimator import Case, estimate, resolve, run
-from hardware import A100_80GB_PCIE
-from inputs import MAX_SIZE, InputError
-from memory import max_context, memory
-from variants import Pass, expected_tokens, prefill_passes, speculative_contexts
+from ridgepoint.estimator import Case, estimate, run
+from ridgepoint.hardware import A100_80GB_PCIE
+from ridgepoint.inputs import MAX_SIZE, InputError
+from ridgepoint.serving.cases import resolve
+from ridgepoint.serving.memory import max_context, memory
+from ridgepoint.serving.passes import Pass, expected_tokens, prefill_passes, speculative_contexts
 
 CASE = Case(method="roofline")
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from cycles import sustained
-from engines import VLLM, Engine, find_engine
-from hardware import CHIPS
-from kernels.architectures import AMPERE, ARCHITECTURES, H100_PER_CLOCK, HOPPER, NARROW, architecture_of
-from validation.measured import end_to_end_row
-from validation.package import (
+from ridgepoint.hardware import CHIPS
+from ridgepoint.kernels.architectures import AMPERE, ARCHITECTURES, H100_PER_CLOCK, HOPPER, NARROW, architecture_of
+from ridgepoint.kernels.cycles import sustained
+from ridgepoint.serving.engines import VLLM, Engine, find_engine
+from ridgepoint.validation.measured import end_to_end_row
+from ridgepoint.validation.package import (
     attention_rows,
     gemm_rows,
     latent_rows,
@@ -21,10 +21,10 @@ from validation.package import (
     recurrent_rows,
     sparse_rows,
 )
-from validation.pointwise import pointwise_rows, pointwise_s
-from validation.rows import Rows, chosen, halves, sampled
-from validation.served import served_row
-from validation.sets import (
+from ridgepoint.validation.pointwise import pointwise_rows, pointwise_s
+from ridgepoint.validation.rows import Rows, chosen, halves, sampled
+from ridgepoint.validation.served import served_row
+from ridgepoint.validation.sets import (
     CSV_FOLDER,
     DATA_SETS,
     H100,
@@ -39,7 +39,7 @@ from validation.sets import (
     fit_row,
     served_fit_row,
 )
-from validation.widths import fit_widths
+from ridgepoint.validation.widths import fit_widths
 
 # Neutral starting points: round numbers of the right order, not the result.
 GEMM_START = dict(

@@ -4,16 +4,16 @@ import csv
 from dataclasses import replace
 from pathlib import Path
 
-import ops
-from engines import find_engine
-from estimator import Case, estimate
-from hardware import CHIPS
-from inputs import InputError, check_size, pick
-from intervals import spread
-from kernels.architectures import architecture_of
-from kernels.gemm import resident_fraction
-from precision import on_chip, precision
-from validation.pointwise import POINTWISE, pointwise_op
+from ridgepoint import ops
+from ridgepoint.estimator import Case, estimate
+from ridgepoint.hardware import CHIPS
+from ridgepoint.inputs import InputError, check_size, pick
+from ridgepoint.kernels.architectures import architecture_of
+from ridgepoint.kernels.gemm import resident_fraction
+from ridgepoint.layers.formats import on_chip, precision
+from ridgepoint.serving.engines import find_engine
+from ridgepoint.serving.intervals import spread
+from ridgepoint.validation.pointwise import POINTWISE, pointwise_op
 
 KERNEL_SIZES = {
     "gemm": ("m", "n", "k"),

@@ -4,10 +4,10 @@ import importlib.util
 import json
 from pathlib import Path
 
-import traced
-from configs import CATALOGUE, find_model
-from estimator import Case, estimate
-from inputs import InputError
+from ridgepoint.estimator import Case, estimate
+from ridgepoint.inputs import InputError
+from ridgepoint.readers import traced
+from ridgepoint.readers.catalogue import CATALOGUE, find_model
 
 
 def config_files() -> list[Path]:

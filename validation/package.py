@@ -8,17 +8,17 @@ from pathlib import Path
 
 import numpy as np
 
-import ops
-from engines import SGLANG, TENSORRT_LLM, TRTLLM_GROUP, VLLM, with_query
-from hardware import CHIPS
-from kernels.architectures import architecture_of
-from kernels.gemm import resident_fraction
-from kernels.moe import HEIGHTS
-from loads import drawn_loads
-from precision import FORMATS, KV_FORMATS, precision
-from roofline import roofline_s
-from validation.rows import Rows, chosen, halves, select
-from validation.sets import (
+from ridgepoint import ops
+from ridgepoint.hardware import CHIPS
+from ridgepoint.kernels.architectures import architecture_of
+from ridgepoint.kernels.gemm import resident_fraction
+from ridgepoint.kernels.moe import HEIGHTS
+from ridgepoint.kernels.roofline import roofline_s
+from ridgepoint.layers.formats import FORMATS, KV_FORMATS, precision
+from ridgepoint.serving.engines import SGLANG, TENSORRT_LLM, TRTLLM_GROUP, VLLM, with_query
+from ridgepoint.validation.loads import drawn_loads
+from ridgepoint.validation.rows import Rows, chosen, halves, select
+from ridgepoint.validation.sets import (
     ATOMIC_CLOCKS,
     B200,
     DATA_SETS,

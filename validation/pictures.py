@@ -8,12 +8,12 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 
-from engines import TRTLLM_GROUP
-from validation.package import attention_rows, gemm_rows, narrow_rows
-from validation.rows import Rows, sampled
-from validation.sets import DATA_SETS, LARGE
-from validation.tables import errors
-from visualize import save
+from ridgepoint.pictures.files import save
+from ridgepoint.serving.engines import TRTLLM_GROUP
+from ridgepoint.validation.package import attention_rows, gemm_rows, narrow_rows
+from ridgepoint.validation.rows import Rows, sampled
+from ridgepoint.validation.sets import DATA_SETS, LARGE
+from ridgepoint.validation.tables import errors
 
 ENGINES = {"vllm": ("vLLM", "#0072B2"), "tensorrt-llm": ("TensorRT-LLM", "#D55E00"), "sglang": ("SGLang", "#009E73")}
 OTHER_COLOURS = ("#555555", "#CC79A7")  # beside those of the engines, told apart with any colour vision too

@@ -4,11 +4,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-import ops
-from engines import VLLM, Engine
-from hardware import Chip
-from kernels.architectures import Architecture, architecture_of
-from kernels.gemm import resident_fraction
+from ridgepoint import ops
+from ridgepoint.hardware import Chip
+from ridgepoint.kernels.architectures import Architecture, architecture_of
+from ridgepoint.kernels.gemm import resident_fraction
+from ridgepoint.serving.engines import VLLM, Engine
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,13 +15,14 @@ from pathlib import Path
 
 import numpy as np
 
-from engines import ATTENTION, cycle_pass, find_engine
-from estimator import Case, Resolved, estimate, resolve
-from hardware import CHIPS
-from inputs import InputError, check_quantity, check_size
-from intervals import run_spread
-from ops import Op
-from validation.sets import CSV_FOLDER
+from ridgepoint.estimator import Case, estimate
+from ridgepoint.hardware import CHIPS
+from ridgepoint.inputs import InputError, check_quantity, check_size
+from ridgepoint.ops import Op
+from ridgepoint.serving.cases import Resolved, resolve
+from ridgepoint.serving.engines import ATTENTION, cycle_pass, find_engine
+from ridgepoint.serving.intervals import run_spread
+from ridgepoint.validation.sets import CSV_FOLDER
 
 TOKEN_BUDGET = 8192  # of a pass; vLLM's and TensorRT-LLM's default on large GPUs
 ROUNDS, CLOSE = 200, 1e-4  # of the fixed point, and the change in a round that ends it

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from engines import SGLANG, TENSORRT_LLM, VLLM, Engine
+from ridgepoint.serving.engines import SGLANG, TENSORRT_LLM, VLLM, Engine
 
 CSV_FOLDER = Path(__file__).resolve().parent  # of the CSV files
 PACKAGE = "aiconfigurator-core==0.12.0"

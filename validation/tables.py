@@ -7,17 +7,17 @@ from pathlib import Path
 import numpy as np
 from tabulate import tabulate
 
-from engines import find_engine
-from inputs import InputError
-from intervals import spread
-from kernels.architectures import architecture_of
-from roofline import compute_s, memory_s, roofline_s
-from validation.measured import read_measured
-from validation.package import kernel_sets
-from validation.pointwise import pointwise_rows, pointwise_s
-from validation.rows import Rows, sampled
-from validation.served import served_rows
-from validation.sets import CSV_FOLDER, fit_row, served_fit_row
+from ridgepoint.inputs import InputError
+from ridgepoint.kernels.architectures import architecture_of
+from ridgepoint.kernels.roofline import compute_s, memory_s, roofline_s
+from ridgepoint.serving.engines import find_engine
+from ridgepoint.serving.intervals import spread
+from ridgepoint.validation.measured import read_measured
+from ridgepoint.validation.package import kernel_sets
+from ridgepoint.validation.pointwise import pointwise_rows, pointwise_s
+from ridgepoint.validation.rows import Rows, sampled
+from ridgepoint.validation.served import served_rows
+from ridgepoint.validation.sets import CSV_FOLDER, fit_row, served_fit_row
 
 HEADERS = ("data", "kind", "rows", "left\nout", "median", "mean", "p90", "bias", "in 90 %")
 HEADERS += ("roofline\nmedian", "\nmean", "\np90", "2 efficiencies\nmedian", "\nmean", "\np90")

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
-from engines import find_engine
-from intervals import ELSEWHERE, SKINNY, SPREADS, regime
-from kernels.architectures import architecture_of
-from validation.measured import end_to_end_row
-from validation.package import kernel_sets
-from validation.pointwise import pointwise_rows, pointwise_s
-from validation.rows import Rows
-from validation.served import served_rows
-from validation.sets import CSV_FOLDER, fit_row, served_fit_row
+from ridgepoint.kernels.architectures import architecture_of
+from ridgepoint.serving.engines import find_engine
+from ridgepoint.serving.intervals import ELSEWHERE, SKINNY, SPREADS, regime
+from ridgepoint.validation.measured import end_to_end_row
+from ridgepoint.validation.package import kernel_sets
+from ridgepoint.validation.pointwise import pointwise_rows, pointwise_s
+from ridgepoint.validation.rows import Rows
+from ridgepoint.validation.served import served_rows
+from ridgepoint.validation.sets import CSV_FOLDER, fit_row, served_fit_row
 
 JUDGEMENTS = ("host", "naive attention")  # of which there are no rows
 FEWEST = 4  # rows of which a range is made

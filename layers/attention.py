@@ -1,26 +1,13 @@
-"""The kernels of one layer's parts, as engines launch them: a mixer (attention or a recurrence) or an MLP.
+"""The kernels of each kind of attention: grouped queries, sliding and chunked, sparse, latent, compressed."""
 
-`MIXERS` and `MLPS` say which function builds a letter of `Model.mixers` and `Model.mlps`. Reads the `Model` record.
-Kernels that differ between kinds of layers have different names, so that those of one name are alike.
-"""
+from dataclasses import replace
 
-from dataclasses import dataclass, replace
-
-import numpy as np
-
-from ops import (
-    Number,
+from ridgepoint.layers.sizes import Pass
+from ridgepoint.ops import (
     Op,
-    activation,
-    add_rms_norm,
     attention,
     attention_over,
     batched_linear,
-    causal_conv,
-    combine,
-    few_queries,
-    gated_norm,
-    grouped_linear,
     index_scores,
     kv_write,
     latent_attention,
@@ -28,91 +15,14 @@ from ops import (
     naive_attention,
     pooling,
     quantize,
-    recurrence,
-    residual_add,
     rms_norm,
     rope,
-    route,
     smaller,
     swiglu,
     top_k,
     visible_in_chunk,
     visible_keys,
 )
-from precision import Precision
-
-
-@dataclass(frozen=True, kw_only=True)
-class Pass:
-    """The sizes of one pass: `batch` sequences, each with `q_len` new tokens that end a context of `kv_len`.
-
-    precision: the formats of the layers' linear layers and of the cache; None: `dtype` throughout. Routers, an
-    indexer's projections, absorbed ones, norms, embedding and LM head stay in `dtype`, as checkpoints and engines keep
-    them; an indexer's keys and scores are fp8 where anything is.
-    imbalance: of the experts' loads (experts.py). absorb: latent attention always runs on the latents themselves.
-    """
-
-    batch: Number
-    q_len: Number
-    kv_len: Number
-    dtype: str
-    elem_bytes: int
-    naive: bool = False
-    precision: Precision | None = None
-    imbalance: float = 0.0
-    absorb: bool = False
-
-    @property
-    def tokens(self) -> Number:
-        return self.batch * self.q_len
-
-    @property
-    def one_query(self) -> bool:
-        return np.ndim(self.q_len) == 0 and self.q_len == 1
-
-    @property
-    def absorbed(self) -> bool:
-        """Does latent attention run on the latents themselves?"""
-        return self.absorb or self.few
-
-    @property
-    def few(self) -> bool:
-        """Few new tokens after a long context: decode's kernels."""
-        return few_queries(self.q_len, self.kv_len)
-
-    def number(self, count: int) -> dict:
-        return {"dtype": self.dtype, "elem_bytes": self.elem_bytes, "count": count}
-
-    def cached(self, width: int, count: int) -> dict:
-        """`number`, with what an element of the cache takes, whose scales each span `width` elements."""
-        held = self.elem_bytes if self.precision is None else self.precision.kv_cache.element_bytes(width)
-        return {**self.number(count), "kv_elem_bytes": held}
-
-    def indexed(self, dim: int, count: int) -> dict:
-        """`cached` for the keys of an indexer, with what they are multiplied in."""
-        if self.precision is None or not self.precision.floats_8_bit:
-            return {**self.number(count), "kv_elem_bytes": self.elem_bytes}
-        held = self.precision.index_key_bytes(dim, self.elem_bytes)
-        return {"dtype": "fp8", "elem_bytes": 1, "count": count, "kv_elem_bytes": held}
-
-    def formats(self, part: str) -> Precision | None:
-        """Of the linear layers of one of precision.PARTS."""
-        return None if self.precision is None else self.precision.of(part)
-
-    def narrowed(self, part: str, name: str, rows: Number, width: int, count: int) -> list[Op]:
-        """The kernel that narrows the input [rows, width] of the product `name`, if there is one."""
-        formats = self.formats(part)
-        if formats is None or not formats.quantized_activations:
-            return []
-        return [quantize(f"{name}_quant", tokens=rows, width=width, form=formats.activations, **self.number(count))]
-
-    def projection(
-        self, part: str, name: str, d_in: int, d_out: int, count: int, bias: int = 0, rows: Number | None = None
-    ) -> list[Op]:
-        """A linear layer of a layer on `rows` (default: the pass's tokens), with what narrows its input."""
-        rows, formats = self.tokens if rows is None else rows, self.formats(part)
-        op = linear(name, tokens=rows, d_in=d_in, d_out=d_out, bias=bias, precision=formats, **self.number(count))
-        return [*self.narrowed(part, name, rows, d_in, count), op]
 
 
 def grouped_query(model, letter: str, p: Pass, count: int) -> list[Op]:
@@ -331,149 +241,3 @@ def attention_mixer(model, letter: str, p: Pass, count: int) -> list[Op]:
     if model.o_groups:
         return compressed(model, letter, p, count)
     return (latent if model.kv_lora_rank else grouped_query)(model, letter, p, count)
-
-
-def recurrent(model, letter: str, p: Pass, count: int) -> list[Op]:
-    """Mamba-2 (M), gated delta net (G), Kimi delta attention (K): projections, a short convolution over q, k and v (B,
-    C and x), the recurrence, a gated norm.
-    """
-    key_heads, heads, key_dim, value_dim = model.recurrent_shape
-    keys, values, hidden = key_heads * key_dim, heads * value_dim, model.hidden
-    name = {"M": "mamba_", "G": "delta_", "K": "kda_"}[letter]
-    number, tokens, channels = p.number(count), p.tokens, 2 * keys + values
-    # beside q, k, v and the output gate: what decides decay and step size
-    extra, weights = {"M": (heads, 3 * heads), "G": (2 * heads, 2 * heads), "K": (key_dim + heads, keys + heads)}[
-        letter
-    ]
-    gate = key_dim if model.linear_gate_low_rank else values
-    ops = p.projection("attention", name + "in_proj", hidden, channels + gate + extra, count)
-    if model.linear_gate_low_rank:
-        ops += p.projection("attention", name + "gate_proj", key_dim, values, count)
-    if letter == "K":
-        ops += p.projection("attention", name + "decay_proj", key_dim, keys, count)
-    bias, taps = channels if model.conv_bias else 0, model.linear_conv_width
-    one_per_head = {"rows": tokens * heads, "width": value_dim, "weights": value_dim}
-    norm = {"rows": tokens, "width": values, "weights": values} if letter == "M" else one_per_head
-    sizes = {"batch": p.batch, "q_len": p.q_len}
-    return [
-        *ops,
-        causal_conv(name + "conv", channels=channels, taps=taps, bias=bias, **sizes, **number),
-        recurrence(
-            name + ("state_update" if p.one_query else "scan"),
-            key_heads=key_heads,
-            value_heads=heads,
-            key_dim=key_dim,
-            value_dim=value_dim,
-            chunk=model.linear_chunk,
-            delta_rule=letter != "M",
-            state_elem_bytes=model.state_elem_bytes,
-            decays=key_dim if letter == "K" else 1,
-            weights=weights,
-            **sizes,
-            **number,
-        ),
-        gated_norm(name + "norm", **norm, **number),
-        *p.projection("attention", name + "out_proj", values, hidden, count),
-    ]
-
-
-def mlp(model, p: Pass, count: int, *, d_in: int, width: int, names: tuple, bias: bool, part: str = "mlp"):
-    """Up (and gate), activation, down. `names` of the three."""
-    up, act, down = names
-    factor, function = (2, swiglu) if model.gated_mlp else (1, activation)
-    return [
-        *p.projection(part, up, d_in, factor * width, count, factor * width * bias),
-        function(act, tokens=p.tokens, intermediate=width, **p.number(count)),
-        *p.projection(part, down, width, d_in, count, d_in * bias),
-    ]
-
-
-def dense(model, letter: str, p: Pass, count: int) -> list[Op]:
-    """The MLP of a dense layer: `intermediate` wide (D), or one of the other widths (a is the first)."""
-    other = letter.islower()
-    width = model.other_widths[ord(letter) - ord("a")] if other else model.intermediate
-    end = f"_{width}" if other else ""
-    names = ("gate_up_proj", "swiglu") if model.gated_mlp else ("up_proj", "activation")
-    names = tuple(name + end for name in (*names, "down_proj"))
-    return mlp(model, p, count, d_in=model.hidden, width=width, names=names, bias=model.mlp_bias)
-
-
-def mixture(model, letter: str, p: Pass, count: int) -> list[Op]:
-    """Router, top-k, the chosen experts in two grouped GEMMs, their weighted sum; shared experts as a dense MLP.
-    Letter H: experts chosen by the token, with no bias of the router.
-    """
-    hidden, experts, chosen, width = model.hidden, model.experts, model.experts_per_token, model.expert_intermediate
-    tokens, number, inner = p.tokens, p.number(count), model.moe_latent or model.hidden
-    factor, act = (2, "swiglu") if model.gated_mlp else (1, "activation")
-    hashed = "hash_" if letter == "H" else ""
-    bias = experts if model.router_bias and not hashed else 0
-    per_expert_scale = experts if letter == "B" else 0
-    group = {"tokens": tokens, "experts": experts, "top_k": chosen, **number}
-    group |= {"precision": p.formats("experts"), "imbalance": p.imbalance, "width": width}
-    up_bias, down_bias = (factor * width, inner) if model.expert_bias else (0, 0)
-    rows = {"tokens": tokens * chosen, "intermediate": width, **number}
-    ops = [
-        linear(hashed + "router", tokens=tokens, d_in=hidden, d_out=experts, bias=bias, **number),
-        route("route", tokens=tokens, experts=experts, top_k=chosen, weights=per_expert_scale, **number),
-    ]
-    if model.moe_latent:
-        ops += p.projection("mlp", "latent_down", hidden, inner, count)
-        if model.moe_latent_norm:
-            ops.append(rms_norm("latent_norm", tokens=tokens, hidden=inner, **number))
-    ops += [
-        *p.narrowed("experts", "experts_up", tokens, inner, count),
-        grouped_linear("experts_up", d_in=inner, d_out=factor * width, bias=up_bias, **group),
-        (swiglu if model.gated_mlp else activation)("experts_" + act, **rows),
-        *p.narrowed("experts", "experts_down", tokens * chosen, width, count),
-        grouped_linear("experts_down", d_in=width, d_out=inner, bias=down_bias, **group),
-        combine("experts_combine", tokens=tokens, top_k=chosen, hidden=inner, **number),
-    ]
-    if model.moe_latent:
-        ops += p.projection("mlp", "latent_up", inner, hidden, count)
-    if model.shared_expert_intermediate:
-        names = ("shared_up", "shared_" + act, "shared_down")
-        shared = model.shared_expert_intermediate
-        ops += mlp(model, p, count, d_in=hidden, width=shared, names=names, bias=False, part="shared")
-        if model.shared_expert_gate:
-            ops.append(linear("shared_gate", tokens=tokens, d_in=hidden, d_out=1, **number))
-        ops.append(residual_add("shared_add", tokens=tokens, hidden=hidden, **number))
-    return ops
-
-
-def both(model, letter: str, p: Pass, count: int) -> list[Op]:
-    """A dense MLP and a mixture beside it, each with norms of its own (Gemma 4)."""
-    number = {"tokens": p.tokens, "hidden": model.hidden, **p.number(count)}
-    return [
-        *dense(model, letter, p, count),
-        rms_norm("mlp_inner_norm", **number),
-        rms_norm("router_norm", **number),
-        rms_norm("experts_norm", **number),
-        *mixture(model, letter, p, count),
-        rms_norm("experts_post_norm", **number),
-        residual_add("experts_add", **number),
-    ]
-
-
-def after(model, part: str, p: Pass, count: int) -> list[Op]:
-    """What follows a part: its output joins the residual stream, which is normed for the next part."""
-    number, tokens, hidden = p.number(count), p.tokens, model.hidden
-    if model.parallel_block and part == "attn":  # one norm for both parts; their sum joins with the MLP
-        return []
-    ops = [rms_norm(part + "_post_norm", tokens=tokens, hidden=hidden, **number)] if model.sandwich_norms else []
-    if model.layer_scalar and part == "mlp":
-        ops.append(residual_add("layer_scale", tokens=tokens, hidden=hidden, weights=1, **number))
-    streams = model.residual_streams
-    if streams == 1:
-        return [*ops, add_rms_norm(part + "_add_norm", tokens=tokens, hidden=hidden, **number)]
-    maps = 2 * streams + streams**2  # into the part, out of it, among the streams (hyper-connections)
-    return [
-        *ops,
-        linear("stream_proj", tokens=tokens, d_in=streams * hidden, d_out=maps, bias=maps + 3, **number),
-        residual_add("stream_mix", tokens=tokens, hidden=streams * hidden, **number),
-        rms_norm(part + "_norm", tokens=tokens, hidden=hidden, **number),
-    ]
-
-
-MIXERS = dict.fromkeys("FSCITAH", attention_mixer) | dict.fromkeys("MGK", recurrent)
-MLPS = dict.fromkeys("Dabcdefghijkl", dense) | {"E": mixture, "H": mixture, "B": both}
-NONE = "-"  # of either: the layer has no such part

@@ -14,11 +14,11 @@ from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 
-from cycles import POINTWISE, cycle_causes
-from inputs import InputError, nearest, shown
-from kernels.architectures import AMPERE, HOPPER, Architecture
-from kernels.gemm import usable_l2_bytes
-from ops import Number, Op, few_queries, host
+from ridgepoint.inputs import InputError, nearest, shown
+from ridgepoint.kernels.architectures import AMPERE, HOPPER, Architecture
+from ridgepoint.kernels.cycles import POINTWISE, cycle_causes
+from ridgepoint.kernels.gemm import usable_l2_bytes
+from ridgepoint.ops import Number, Op, few_queries, host
 
 # Which ops a choice of kernel is about ------------------------------------------------------------------------------
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from inputs import InputError
-from ops import Number
+from ridgepoint.inputs import InputError
+from ridgepoint.ops import Number
 
 MAX_CHUNKS = 2**17  # of one prompt
 

@@ -24,10 +24,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from inputs import MAX_SIZE, InputError
-from ops import Number, Op, attention, distinct_experts, kv_write, smaller
+from ridgepoint.experts import distinct_experts
+from ridgepoint.inputs import MAX_SIZE, InputError
+from ridgepoint.ops import Number, Op, attention, kv_write, smaller
 
-CACHE = Path(__file__).resolve().parent / ".traces"
+CACHE = Path(__file__).resolve().parent.parent / ".traces"
 VERSION = 5  # of what is cached; raise it when the recorder changes
 # (batch, prompt): as many as there are terms, and a last one that what was found from the others must give exactly.
 # With one sequence, or one chunk of a scan (up to 256 tokens), copies that are otherwise kernels are views.
@@ -347,7 +348,7 @@ def _trace(config: dict) -> Trace:
             raise
         except Exception as error:  # as in `built`
             raise InputError(f"the code of {family} in transformers can't run: {one_line(error)}") from error
-        from recorder import kernels_at
+        from ridgepoint.readers.recorder import kernels_at
 
         kernels = {
             "prefill": _fit(kernels_at(prefill), PREFILL_POINTS, decode=False),
@@ -547,7 +548,7 @@ def _operations(model, tokens: int) -> int:
 
 def _cache(model):
     """An empty cache for the model."""
-    from recorder import WatchedCache
+    from ridgepoint.readers.recorder import WatchedCache
 
     return WatchedCache(config=model.config.get_text_config())
 
@@ -560,7 +561,7 @@ def _record(model, batch: int, q_len: int, past: int, cache=None):
 
     import torch
 
-    from recorder import Recorder
+    from ridgepoint.readers.recorder import Recorder
 
     names = inspect.signature(model.forward).parameters  # recurrent models call theirs otherwise
     name = next((name for name in ("past_key_values", "cache_params") if name in names), None)
