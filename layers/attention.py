@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from ridgepoint.layers.sizes import Pass
 from ridgepoint.ops import (
+    Number,
     Op,
     attention,
     attention_over,
@@ -177,6 +178,8 @@ def compressed(model, letter: str, p: Pass, count: int) -> list[Op]:
     """
     heads, dim, hidden, rank = model.heads, model.head_dim, model.hidden, model.q_lora_rank
     number, tokens, window = p.number(count), p.tokens, model.sliding_window
+    name, compressor, entries, pairs, seen = compressed_keys(model, letter, p, count)
+    keys = smaller(p.kv_len, window + p.q_len - 1)
     ops = [
         *p.projection("attention", "qkv_a_proj", hidden, rank + dim, count),
         rms_norm("q_norm", tokens=tokens, hidden=rank, **number),
@@ -184,40 +187,8 @@ def compressed(model, letter: str, p: Pass, count: int) -> list[Op]:
         *p.projection("attention", "q_b_proj", rank, heads * dim, count),
         rope("rope", tokens=tokens, heads=heads, kv_heads=1, head_dim=model.rotary_dim or dim, **number),
         kv_write("kv_write", tokens=tokens, kv_heads=1, head_dim=dim, v_head_dim=0, **p.cached(dim, count)),
+        *compressor,
     ]
-    name, keys, entries, pairs, seen = "sliding_attention", smaller(p.kv_len, window + p.q_len - 1), 0, 0, 0
-    if letter == "A":
-        ratio, index_dim = model.compress_ratio, model.index_head_dim
-        pool, index_pool = ratio * 2 * dim + dim, ratio * 2 * index_dim + index_dim  # position biases, a norm
-        index_q = model.index_heads * index_dim
-        both, index_both = {"width": 2 * dim, "out_width": dim}, {"width": 2 * index_dim, "out_width": index_dim}
-        ops += [
-            linear("compress_proj", tokens=tokens, d_in=hidden, d_out=4 * dim, **number),
-            pooling("compress", tokens=tokens, ratio=ratio, weights=pool, **both, **number),
-            linear("index_k_proj", tokens=tokens, d_in=hidden, d_out=4 * index_dim + model.index_heads, **number),
-            pooling("index_compress", tokens=tokens, ratio=ratio, weights=index_pool, **index_both, **number),
-            linear("index_q_proj", tokens=tokens, d_in=rank, d_out=index_q, **number),
-            *select(model, p, count, ratio),
-        ]
-        name, pairs = "compressed_attention", visible_keys(p.q_len, p.kv_len, ratio * model.index_topk) / ratio
-        entries = smaller(p.kv_len / ratio, model.index_topk * p.q_len)
-        seen = smaller(p.kv_len / ratio, model.index_topk)
-    elif letter == "H":
-        ratio = model.heavy_ratio
-        ops += [
-            linear("heavy_proj", tokens=tokens, d_in=hidden, d_out=2 * dim, **number),
-            pooling(
-                "heavy_compress",
-                tokens=tokens,
-                ratio=ratio,
-                width=dim,
-                out_width=dim,
-                weights=ratio * dim + dim,
-                **number,
-            ),
-        ]
-        name, pairs = "heavy_attention", visible_keys(p.q_len, p.kv_len) / ratio
-        entries = seen = p.kv_len / ratio
     shape = {"heads": heads, "kv_heads": 1, "head_dim": dim, "batch": p.batch, "q_len": p.q_len}
     if p.naive:
         ops += naive_attention(prefix=name.removesuffix("attention"), kv_len=keys + entries, **shape, **number)
@@ -234,6 +205,38 @@ def compressed(model, letter: str, p: Pass, count: int) -> list[Op]:
         batched_linear("o_a_proj", tokens=tokens, parts=groups, d_in=heads * dim // groups, d_out=o_rank, **number),
         *p.projection("attention", "o_b_proj", groups * o_rank, hidden, count),
     ]
+
+
+def compressed_keys(model, letter: str, p: Pass, count: int) -> tuple[str, list[Op], Number, Number, Number]:
+    """What a layer sees beside its window: (the name of its attention, the kernels that compress the keys, the entries
+    that are read, the pairs of a query and an entry, the most entries that one query sees).
+    """
+    dim, hidden, number, tokens = model.head_dim, model.hidden, p.number(count), p.tokens
+    if letter == "A":
+        ratio, index_dim = model.compress_ratio, model.index_head_dim
+        pool, index_pool = ratio * 2 * dim + dim, ratio * 2 * index_dim + index_dim  # position biases, a norm
+        index_q, rank = model.index_heads * index_dim, model.q_lora_rank
+        both, index_both = {"width": 2 * dim, "out_width": dim}, {"width": 2 * index_dim, "out_width": index_dim}
+        ops = [
+            linear("compress_proj", tokens=tokens, d_in=hidden, d_out=4 * dim, **number),
+            pooling("compress", tokens=tokens, ratio=ratio, weights=pool, **both, **number),
+            linear("index_k_proj", tokens=tokens, d_in=hidden, d_out=4 * index_dim + model.index_heads, **number),
+            pooling("index_compress", tokens=tokens, ratio=ratio, weights=index_pool, **index_both, **number),
+            linear("index_q_proj", tokens=tokens, d_in=rank, d_out=index_q, **number),
+            *select(model, p, count, ratio),
+        ]
+        pairs = visible_keys(p.q_len, p.kv_len, ratio * model.index_topk) / ratio
+        entries = smaller(p.kv_len / ratio, model.index_topk * p.q_len)
+        return "compressed_attention", ops, entries, pairs, smaller(p.kv_len / ratio, model.index_topk)
+    if letter == "H":
+        ratio = model.heavy_ratio
+        pool = {"ratio": ratio, "width": dim, "out_width": dim, "weights": ratio * dim + dim}
+        ops = [
+            linear("heavy_proj", tokens=tokens, d_in=hidden, d_out=2 * dim, **number),
+            pooling("heavy_compress", tokens=tokens, **pool, **number),
+        ]
+        return "heavy_attention", ops, p.kv_len / ratio, visible_keys(p.q_len, p.kv_len) / ratio, p.kv_len / ratio
+    return "sliding_attention", [], 0, 0, 0
 
 
 def attention_mixer(model, letter: str, p: Pass, count: int) -> list[Op]:

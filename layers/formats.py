@@ -156,7 +156,7 @@ class Precision:
         return f"{self.name}: {roles}{others}"
 
 
-def precision(dtype: str, weights=None, activations=None, kv_cache=None) -> Precision:
+def precision_of(dtype: str, weights=None, activations=None, kv_cache=None) -> Precision:
     """The Precision of a case: None is `dtype`. Raises InputError for an unknown format."""
     return Precision(
         weights=FORMATS[pick("weights", weights or dtype, WEIGHT_FORMATS)],

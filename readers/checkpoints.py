@@ -6,7 +6,7 @@ from dataclasses import replace
 from fnmatch import fnmatchcase
 
 from ridgepoint.inputs import InputError, check_size, pick, shown
-from ridgepoint.layers.formats import FORMATS, PARTS, Precision, Unread, precision
+from ridgepoint.layers.formats import FORMATS, PARTS, Precision, Unread, precision_of
 
 # Checkpoints -------------------------------------------------------------------------------------------------------
 
@@ -40,7 +40,7 @@ def formats_or_why(config: dict) -> Precision | Unread:
 
 
 def _checkpoint(quantization: dict, required: bool, dtype: str) -> Precision:
-    algorithm, plain = quantization.get("quant_algo"), precision(dtype)
+    algorithm, plain = quantization.get("quant_algo"), precision_of(dtype)
     method = str(quantization.get("quant_method") or "").lower()
     if not method and not algorithm:
         if not required and "bits" not in quantization:
@@ -66,10 +66,10 @@ def _by_method(method: str, quantization: dict, dtype: str) -> Precision:
     if method in ("fp8", "fbgemm_fp8"):
         return _fp8(quantization.get("weight_block_size"), dtype)
     if method == "mxfp4":
-        return precision(dtype, weights="mxfp4")
+        return precision_of(dtype, weights="mxfp4")
     if method == "bitsandbytes":
         if quantization.get("load_in_8bit"):
-            return precision(dtype, weights="int8")
+            return precision_of(dtype, weights="int8")
         raise InputError("bitsandbytes 4-bit (NF4) is not modelled; gptq and awq are")
     if method == "compressed-tensors":
         return _compressed_tensors(quantization, dtype)
@@ -149,7 +149,7 @@ def _mixed(quantization: dict, rest: Precision, dtype: str) -> Precision:
 
 def _fp8(block, dtype: str, kv_cache=None) -> Precision:
     """fp8 by fp8; `block`: [rows, columns] of a weight that share a scale, 128 activations then share one too."""
-    plain = precision(dtype, "fp8", "fp8", kv_cache)
+    plain = precision_of(dtype, "fp8", "fp8", kv_cache)
     if not block:
         return plain
     rows, columns = (check_size("a side of weight_block_size", size) for size in block)
@@ -164,7 +164,7 @@ def _integer_weights(bits: int, group: int, zero: bool, dtype: str, kv_cache=Non
     form = FORMATS["int4-zero" if zero else "int4"]
     form = replace(form, bits=bits, name=f"int{bits}{'-zero' if zero else ''}", zero_bytes=bits / 8 * zero)
     form = replace(form, group=group if group > 0 else 0)
-    return replace(precision(dtype, None, None, kv_cache), weights=form)
+    return replace(precision_of(dtype, None, None, kv_cache), weights=form)
 
 
 def _compressed_tensors(quantization: dict, dtype: str) -> Precision:
@@ -178,12 +178,12 @@ def _compressed_tensors(quantization: dict, dtype: str) -> Precision:
     group = int(weights.get("group_size") or -1)
     if kind == "float" and bits == 4:
         form = "mxfp4" if group == 32 else "nvfp4"
-        return precision(dtype, form, form if inputs and form == "nvfp4" else None, kv_cache)
+        return precision_of(dtype, form, form if inputs and form == "nvfp4" else None, kv_cache)
     if kind == "float" and bits == 8:
         block = weights.get("block_structure")
-        return _fp8(block, dtype, kv_cache) if inputs else precision(dtype, "fp8", None, kv_cache)
+        return _fp8(block, dtype, kv_cache) if inputs else precision_of(dtype, "fp8", None, kv_cache)
     if inputs and bits == 8:
-        return precision(dtype, "int8", "int8", kv_cache)
+        return precision_of(dtype, "int8", "int8", kv_cache)
     weight_only = _integer_weights(bits, group, not weights.get("symmetric", True), dtype, kv_cache)
     if inputs:  # w4a8
         name = "fp8" if inputs.get("type") == "float" else "int8"
@@ -212,7 +212,7 @@ def _modelopt(quantization: dict, dtype: str) -> Precision:
     if kv is None and scheme:
         kv = scheme if isinstance(scheme, str) else {"float": "FP8", "int": "INT8"}.get(scheme.get("type"))
     kv_cache = {"FP8": "fp8", "INT8": "int8"}[pick("kv_cache_quant_algo", kv, ("FP8", "INT8"))] if kv else None
-    found = precision(dtype, *algorithms[algorithm], kv_cache)
+    found = precision_of(dtype, *algorithms[algorithm], kv_cache)
     if algorithm != "MXFP8":
         return found
     weights, activations = (replace(form, group=32, scale_bytes=1) for form in (found.weights, found.activations))

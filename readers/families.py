@@ -58,13 +58,13 @@ def windows(c: Config, layers: int, *, use: bool = True) -> dict:
     return {"mixers": compact(mixers), "sliding_window": c.size("sliding_window") if "S" in mixers else 0}
 
 
-def dense(c: Config, **changes) -> dict:
+def dense_fields(c: Config, **changes) -> dict:
     """A dense decoder of the Llama kind."""
     base = decoder(c)
     return base | {"intermediate": c.size("intermediate_size")} | windows(c, base["layers"]) | changes
 
 
-def mixture(c: Config, experts: str, width: str, *, shared: int = 0, **changes) -> dict:
+def routed(c: Config, experts: str, width: str, *, shared: int = 0, **changes) -> dict:
     """The fields of a mixture whose number of experts and their width have these keys."""
     fields = {
         "mlps": "E",
@@ -103,11 +103,11 @@ def by_list(c: Config, key: str, layers: int) -> dict:
 
 def llama(c: Config) -> dict:
     bias = c.flag("attention_bias")
-    return dense(c, qkv_bias=bias, o_bias=bias, mlp_bias=c.flag("mlp_bias"), mixers="F", sliding_window=0)
+    return dense_fields(c, qkv_bias=bias, o_bias=bias, mlp_bias=c.flag("mlp_bias"), mixers="F", sliding_window=0)
 
 
 def mistral(c: Config) -> dict:
-    return dense(c)
+    return dense_fields(c)
 
 
 def qwen2(c: Config) -> dict:
@@ -126,26 +126,26 @@ def mimo(c: Config) -> dict:
 
 
 def glm(c: Config) -> dict:
-    return dense(c, qkv_bias=c.flag("attention_bias"))
+    return dense_fields(c, qkv_bias=c.flag("attention_bias"))
 
 
 def glm4(c: Config) -> dict:
-    return dense(c, qkv_bias=c.flag("attention_bias"), sandwich_norms=True)
+    return dense_fields(c, qkv_bias=c.flag("attention_bias"), sandwich_norms=True)
 
 
 def gemma(c: Config) -> dict:
-    return dense(c, mixers="F", sliding_window=0)
+    return dense_fields(c, mixers="F", sliding_window=0)
 
 
 def gemma2(c: Config) -> dict:
     alternating = {"mixers": "SF", "sliding_window": c.size("sliding_window")}
-    return dense(c, sandwich_norms=True, **({} if c.get("layer_types") else alternating))
+    return dense_fields(c, sandwich_norms=True, **({} if c.get("layer_types") else alternating))
 
 
 def gemma3(c: Config) -> dict:
     every = c.size("sliding_window_pattern", 6, high=MAX_LAYERS)
     one_full = {"mixers": compact("S" * (every - 1) + "F"), "sliding_window": c.size("sliding_window")}
-    return dense(c, sandwich_norms=True, qk_norm="head", **({} if c.get("layer_types") else one_full))
+    return dense_fields(c, sandwich_norms=True, qk_norm="head", **({} if c.get("layer_types") else one_full))
 
 
 def gemma4(c: Config) -> dict:
@@ -168,18 +168,18 @@ def gemma4(c: Config) -> dict:
     if c.flag("enable_moe_block"):
         chosen = {"experts_per_token": c.size("top_k_experts")}
         experts = {"num_experts_per_tok": chosen["experts_per_token"]} | c.values
-        fields |= mixture(Config(experts, c.family), "num_experts", "moe_intermediate_size", mlps="B")
+        fields |= routed(Config(experts, c.family), "num_experts", "moe_intermediate_size", mlps="B")
     return base | fields
 
 
 def cohere(c: Config) -> dict:
     bias, norm = c.flag("attention_bias"), "heads" if c.flag("use_qk_norm") else "none"
-    return dense(c, parallel_block=True, qkv_bias=bias, o_bias=bias, qk_norm=norm)
+    return dense_fields(c, parallel_block=True, qkv_bias=bias, o_bias=bias, qk_norm=norm)
 
 
 def exaone4(c: Config) -> dict:
     """Norms after each part, as many as before them elsewhere; where some layers slide, the others have no RoPE."""
-    fields = dense(c, qk_norm="head")
+    fields = dense_fields(c, qk_norm="head")
     if c.get("layer_types") is None and c.get("sliding_window") is not None:
         pattern = c.get("sliding_window_pattern", 4)  # "LLLG", or 4: every fourth is full
         if isinstance(pattern, str) and pattern and not set(pattern) - set("LG"):
@@ -193,7 +193,7 @@ def exaone4(c: Config) -> dict:
 
 def internlm2(c: Config) -> dict:
     bias = c.flag("bias")
-    return dense(c, qkv_bias=bias, o_bias=bias)
+    return dense_fields(c, qkv_bias=bias, o_bias=bias)
 
 
 def qwen(c: Config) -> dict:
@@ -219,7 +219,7 @@ def dbrx(c: Config) -> dict:
     names = {"hidden_size": "d_model", "num_attention_heads": "n_heads", "num_hidden_layers": "n_layers"}
     c = renamed(c, names | {"max_position_embeddings": "max_seq_len"})
     chosen = Config({"num_experts_per_tok": ffn.get("moe_top_k")} | ffn.values, c.family)
-    experts = mixture(chosen, "moe_num_experts", "ffn_hidden_size")
+    experts = routed(chosen, "moe_num_experts", "ffn_hidden_size")
     return decoder(c, kv_heads=attention.size("kv_n_heads")) | experts
 
 
@@ -256,7 +256,7 @@ def mamba2(c: Config) -> dict:
 
 def mixtral(c: Config) -> dict:
     base = decoder(c)
-    return base | windows(c, base["layers"]) | mixture(c, "num_local_experts", "intermediate_size")
+    return base | windows(c, base["layers"]) | routed(c, "num_local_experts", "intermediate_size")
 
 
 def qwen_mixture(c: Config, **changes) -> dict:
@@ -270,7 +270,7 @@ def qwen_mixture(c: Config, **changes) -> dict:
         c.refuse(f"mlp_only_layers has {shown(beyond[0])}, but the layers are 0 to {layers - 1}")
     letters = "".join("D" if i in only or (i + 1) % every else "E" for i in range(layers))
     shared = c.size("shared_expert_intermediate_size", 0, low=0)
-    fields = mixture(c, "num_experts", "moe_intermediate_size", shared=shared, mlps=compact(letters))
+    fields = routed(c, "num_experts", "moe_intermediate_size", shared=shared, mlps=compact(letters))
     width = c.size("intermediate_size") if "D" in letters else 0
     return fields | {"intermediate": width, "shared_expert_gate": shared > 0} | changes
 
@@ -315,7 +315,7 @@ def llama4(c: Config) -> dict:
     mixers = "C3F"
     if c.get("no_rope_layers"):  # an empty list is the default: every fourth layer without RoPE
         mixers = compact(c.letters("no_rope_layers", {1: "C", 0: "F"}, base["layers"]))
-    fields = mixture(c, "num_local_experts", "intermediate_size", shared=width, mlps=compact("D" * (every - 1) + "E"))
+    fields = routed(c, "num_local_experts", "intermediate_size", shared=width, mlps=compact("D" * (every - 1) + "E"))
     chunk, wide = c.size("attention_chunk_size"), c.size("intermediate_size_mlp") if every > 1 else 0
     norm = "unweighted" if c.flag("use_qk_norm") else "none"
     chunks = {"mixers": mixers, "attention_chunk": chunk, "full_rope": False}
@@ -324,7 +324,7 @@ def llama4(c: Config) -> dict:
 
 def gpt_oss(c: Config) -> dict:
     base, bias = decoder(c), c.flag("attention_bias", True)
-    fields = mixture(c, "num_local_experts", "intermediate_size", expert_bias=True, router_bias=True)
+    fields = routed(c, "num_local_experts", "intermediate_size", expert_bias=True, router_bias=True)
     fields |= {"qkv_bias": bias, "o_bias": bias, "sink_layers": "SF", "sliding_window": c.size("sliding_window")}
     return base | fields | {"mixers": "SF"} | windows(c, base["layers"])
 
@@ -332,7 +332,7 @@ def gpt_oss(c: Config) -> dict:
 def glm4_moe(c: Config) -> dict:
     base = decoder(c, qkv_bias=c.flag("attention_bias"), qk_norm="head" if c.flag("use_qk_norm") else "none")
     shared = c.size("n_shared_experts", 0, low=0) * c.size("moe_intermediate_size")
-    fields = mixture(c, "n_routed_experts", "moe_intermediate_size", shared=shared, router_bias=True)
+    fields = routed(c, "n_routed_experts", "moe_intermediate_size", shared=shared, router_bias=True)
     return base | fields | leading_dense(c, base["layers"])
 
 
@@ -342,7 +342,7 @@ def minimax_m2(c: Config) -> dict:
     ]
     shared = c.size("shared_intermediate_size", 0, low=0)
     bias = c.flag("use_routing_bias", True)
-    fields = mixture(c, "num_local_experts", "intermediate_size", shared=shared, router_bias=bias)
+    fields = routed(c, "num_local_experts", "intermediate_size", shared=shared, router_bias=bias)
     return decoder(c, qk_norm=norm if c.flag("use_qk_norm") else "none") | fields
 
 
@@ -364,7 +364,7 @@ def mimo_v2_flash(c: Config) -> dict:
     for key in ("head_dim", "v_head_dim"):
         if c.size(f"swa_{key}", c.size(key)) != c.size(key):
             c.refuse(f"swa_{key} other than {key} is not modelled")
-    fields = mixture(c, "n_routed_experts", "moe_intermediate_size", router_bias=True)
+    fields = routed(c, "n_routed_experts", "moe_intermediate_size", router_bias=True)
     sinks = (("S", "add_swa_attention_sink_bias"), ("F", "add_full_attention_sink_bias"))
     return (
         base
@@ -383,7 +383,7 @@ def mimo_v2_flash(c: Config) -> dict:
 
 def step3p7(c: Config) -> dict:
     base = decoder(c, qk_norm="head", attention_gate_dim=1)
-    fields = mixture(c, "num_experts", "moe_intermediate_size", shared=c.size("share_expert_dim"))
+    fields = routed(c, "num_experts", "moe_intermediate_size", shared=c.size("share_expert_dim"))
     fields |= {"router_bias": c.flag("use_moe_router_bias")} | windows(c, base["layers"])
     if c.get("attention_other_setting") is not None:  # the published file has it: sliding layers have more heads
         other = c.inner("attention_other_setting")
@@ -392,7 +392,7 @@ def step3p7(c: Config) -> dict:
     return base | fields | leading_dense(c, base["layers"])
 
 
-def latent(c: Config, **changes) -> dict:
+def latent_fields(c: Config, **changes) -> dict:
     """The attention of DeepSeek-V2 and its heirs: MLA."""
     nope, turned = c.size("qk_nope_head_dim"), c.size("qk_rope_head_dim")
     fields = {
@@ -407,10 +407,10 @@ def latent(c: Config, **changes) -> dict:
 
 
 def deepseek(c: Config) -> dict:
-    base = latent(c)
+    base = latent_fields(c)
     shared = c.size("n_shared_experts", 0, low=0) * c.size("moe_intermediate_size")
     bias = c.family != "deepseek_v2"
-    fields = mixture(c, "n_routed_experts", "moe_intermediate_size", shared=shared, router_bias=bias)
+    fields = routed(c, "n_routed_experts", "moe_intermediate_size", shared=shared, router_bias=bias)
     return base | fields | leading_dense(c, base["layers"])
 
 
@@ -419,7 +419,7 @@ def deepseek_1(c: Config) -> dict:
     base = decoder(c)
     shared = c.size("n_shared_experts", 0, low=0) * c.size("moe_intermediate_size")
     return (
-        base | mixture(c, "n_routed_experts", "moe_intermediate_size", shared=shared) | leading_dense(c, base["layers"])
+        base | routed(c, "n_routed_experts", "moe_intermediate_size", shared=shared) | leading_dense(c, base["layers"])
     )
 
 
@@ -430,7 +430,7 @@ def bailing_moe(c: Config) -> dict:
     base = decoder(c, qk_norm="head" if second else "none", qkv_bias=bias, o_bias=c.flag("use_bias"))
     shared = c.size("num_shared_experts", 0, low=0) * c.size("moe_intermediate_size")
     corrected = c.flag("moe_router_enable_expert_bias", second)
-    fields = mixture(c, "num_experts", "moe_intermediate_size", shared=shared, router_bias=corrected)
+    fields = routed(c, "num_experts", "moe_intermediate_size", shared=shared, router_bias=corrected)
     return base | fields | leading_dense(c, base["layers"])
 
 
@@ -447,7 +447,7 @@ def deepseek_v4(c: Config) -> dict:
     base = decoder(c, kv_heads=1, rotary_dim=c.size("qk_rope_head_dim"))
     layers, hashed = base["layers"], c.size("num_hash_layers", 0, low=0)
     shared = c.size("n_shared_experts", 0, low=0) * c.size("moe_intermediate_size")
-    fields = mixture(c, "n_routed_experts", "moe_intermediate_size", shared=shared, router_bias=True)
+    fields = routed(c, "n_routed_experts", "moe_intermediate_size", shared=shared, router_bias=True)
     hashed = min(hashed, layers)
     return (
         base
@@ -499,7 +499,7 @@ def nemotron_h(c: Config) -> dict:
     }
     if "E" in pattern:
         shared = c.size("n_shared_experts", 0, low=0) * c.size("moe_shared_expert_intermediate_size", 0, low=0)
-        fields |= mixture(c, "n_routed_experts", "moe_intermediate_size", shared=shared, router_bias=True)
+        fields |= routed(c, "n_routed_experts", "moe_intermediate_size", shared=shared, router_bias=True)
         fields["moe_latent"] = c.size("moe_latent_size", 0)
     return base | fields | {"mlps": compact("".join(pair[1] for pair in both))}
 
@@ -540,10 +540,10 @@ def kimi_k3(c: Config) -> dict:
     linear, heads = c.inner("linear_attn_config"), c.size("num_attention_heads")
     full = linear.per_layer("full_attn_layers")
     gate = c.size("v_head_dim") if c.flag("mla_use_output_gate") else 0
-    base = latent(c, attention_gate_dim=gate, full_rope=not c.flag("mla_use_nope"))
+    base = latent_fields(c, attention_gate_dim=gate, full_rope=not c.flag("mla_use_nope"))
     shared = c.size("num_shared_experts", 0, low=0) * c.size("moe_intermediate_size")
     chosen = {"num_experts_per_tok": c.size("num_experts_per_token")} | c.values
-    experts = mixture(Config(chosen, c.family), "num_experts", "moe_intermediate_size", shared=shared, router_bias=True)
+    experts = routed(Config(chosen, c.family), "num_experts", "moe_intermediate_size", shared=shared, router_bias=True)
     heads, head_dim = linear.size("num_heads"), linear.size("head_dim")
     return (
         base

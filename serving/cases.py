@@ -10,7 +10,7 @@ from ridgepoint.hardware import PEAK_LIMITS, Chip, find_chip, with_tensor_peak
 from ridgepoint.inputs import InputError, check_quantity, check_size, check_sizes, check_unit, pick, shown
 from ridgepoint.kernels.architectures import Architecture, architecture_of
 from ridgepoint.kernels.cycles import sustained
-from ridgepoint.layers.formats import WEIGHT_FORMATS, Precision, Unread, in_dtype, on_chip, precision
+from ridgepoint.layers.formats import WEIGHT_FORMATS, Precision, Unread, in_dtype, on_chip, precision_of
 from ridgepoint.model import ELEM_BYTES, LLAMA3_8B, Model, is_model
 from ridgepoint.ops import Number, Op
 from ridgepoint.serving.engines import Engine, find_engine
@@ -160,9 +160,9 @@ def case_precision(case: "Case", model: Model, chip: Chip, arch: Architecture) -
         own = None
     if own is None and all(form in (None, case.dtype) for form in named):
         return None, note
-    wanted = precision(case.dtype, *named)
+    wanted = precision_of(case.dtype, *named)
     if own is not None and weights is None and activations is None:
         wanted = replace(in_dtype(own, case.dtype), **({"kv_cache": wanted.kv_cache} if kv_cache else {}))
-    if wanted == precision(case.dtype):
+    if wanted == precision_of(case.dtype):
         return None, ""
     return on_chip(wanted, chip, arch, case.dtype)

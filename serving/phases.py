@@ -13,7 +13,7 @@ from ridgepoint.serving.cases import Resolved
 from ridgepoint.serving.engines import cycle_pass, resident_weights
 from ridgepoint.serving.intervals import SPREADS, familiar, phase_interval, spread
 from ridgepoint.serving.memory import by_kernels, scattered
-from ridgepoint.serving.passes import Pass, prefill_passes, speculative_contexts
+from ridgepoint.serving.passes import Passes, prefill_passes, speculative_contexts
 
 LEAST_S = 1e-300  # that a kernel takes where a ratio to its time is asked for: one fused into another may take none
 
@@ -144,14 +144,14 @@ def prefill_phase(resolved: Resolved) -> Phase:
     passes = prefill_passes(case.batch, case.input_tokens, case.prefix_tokens, case.chunked_prefill)
     chunked = case.chunked_prefill is not None  # then an array is that of a prompt's chunks, not of cases
 
-    def count(each: Pass) -> int:
+    def count(each: Passes) -> int:
         return each.times * (np.size(each.kv_len) if chunked else 1)
 
     def kernels(resolved: Resolved) -> tuple[Kernel, ...]:
         timed = []
         for each in passes:
 
-            def over_passes(x: Number, each: Pass = each) -> Number:
+            def over_passes(x: Number, each: Passes = each) -> Number:
                 return each.times * np.sum(x) if chunked and np.ndim(x) else x * count(each)
 
             entries = timed_pass(resolved, each.batch, each.q_len, each.kv_len, decode=False)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from invariants import runs_on
 
 from ridgepoint import ops
-from ridgepoint.layers.formats import Precision, precision
+from ridgepoint.layers.formats import Precision, precision_of
 from ridgepoint.ops import Op
 
 BF16 = {"dtype": "bf16", "elem_bytes": 2}
@@ -238,5 +238,5 @@ def made(kind: Kind, sizes: dict, chip) -> Op:
     """The op of these sizes, its formats as `chip` runs them. Raises InputError where it can't."""
     named = sizes.get("formats")
     if named:
-        sizes = sizes | {"formats": runs_on(precision("fp16", *named), chip, "fp16")[0]}
+        sizes = sizes | {"formats": runs_on(precision_of("fp16", *named), chip, "fp16")[0]}
     return kind.make(**sizes)

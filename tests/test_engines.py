@@ -12,7 +12,7 @@ from ridgepoint.hardware import CHIPS
 from ridgepoint.inputs import InputError
 from ridgepoint.kernels.architectures import ARCHITECTURES, AttentionFit, NarrowFit, RecurrentFit, architecture_of
 from ridgepoint.kernels.cycles import sustained
-from ridgepoint.layers.formats import precision
+from ridgepoint.layers.formats import precision_of
 from ridgepoint.serving.engines import ENGINES, PYTORCH, SGLANG, TENSORRT_LLM, VLLM, Engine, cycle_pass, find_engine
 from ridgepoint.serving.intervals import ELSEWHERE, UNVALIDATED
 from ridgepoint.validation.package import data_folder, kernel_sets
@@ -246,7 +246,7 @@ def test_what_engines_do_to_whole_passes():
 
 def test_which_kernels_multiply_narrow_floats():
     arch, number = ARCHITECTURES["hopper"], {"tokens": 64, "d_in": 4096, "d_out": 4096, "dtype": "bf16"}
-    rows = precision("bf16", "fp8", "fp8")
+    rows = precision_of("bf16", "fp8", "fp8")
     blocks = replace(rows, activations=replace(rows.activations, group=128))
     by_row, by_block, plain = (
         ops.linear("g", elem_bytes=2, precision=formats, **number) for formats in (rows, blocks, None)

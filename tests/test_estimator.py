@@ -11,7 +11,7 @@ from ridgepoint.explain import seed
 from ridgepoint.hardware import A100_80GB_PCIE, CHIPS
 from ridgepoint.inputs import InputError
 from ridgepoint.kernels.roofline import roofline_s
-from ridgepoint.layers.formats import precision
+from ridgepoint.layers.formats import precision_of
 from ridgepoint.model import LLAMA3_8B, forward
 
 GIB = 2**30
@@ -207,7 +207,7 @@ def test_every_method_says_what_it_is_and_whose_peaks_bound_it():
     with pytest.raises(InputError, match="knows no queue: 110 of 500 sequences"):
         estimate(Case(method="seed", batch=500))
     with pytest.raises(InputError, match="one format for everything"):
-        estimate(Case(method="seed", model=replace(LLAMA3_8B, quantization=precision("fp16", "int8"))))
+        estimate(Case(method="seed", model=replace(LLAMA3_8B, quantization=precision_of("fp16", "int8"))))
 
 
 @pytest.mark.parametrize("peak", [None, 614.0])

@@ -10,7 +10,7 @@ from ridgepoint.hardware import CHIPS
 from ridgepoint.inputs import InputError, check_size, pick
 from ridgepoint.kernels.architectures import architecture_of
 from ridgepoint.kernels.gemm import resident_fraction
-from ridgepoint.layers.formats import on_chip, precision
+from ridgepoint.layers.formats import on_chip, precision_of
 from ridgepoint.serving.engines import find_engine
 from ridgepoint.serving.intervals import spread
 from ridgepoint.validation.pointwise import POINTWISE, pointwise_op
@@ -94,7 +94,7 @@ def kernel_row(row: dict) -> dict:
     if kind != "gemm" and not row.get("hidden") and any(row.get(name) for name in others):
         names = ("tokens", *others)  # which then stand in for hidden
     dims = {name: size(row, name) for name in (*names, *others) if name in names or row.get(name)}
-    formats = on_chip(precision("bf16", *narrow[dtype]), chip, arch)[0] if dtype in narrow else None
+    formats = on_chip(precision_of("bf16", *narrow[dtype]), chip, arch)[0] if dtype in narrow else None
     number = {"dtype": "bf16" if formats else dtype, "elem_bytes": 2}
     engine = find_engine(row.get("runtime") or "vllm")
     resident = 0.0

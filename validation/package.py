@@ -14,7 +14,7 @@ from ridgepoint.kernels.architectures import architecture_of
 from ridgepoint.kernels.gemm import resident_fraction
 from ridgepoint.kernels.moe import HEIGHTS
 from ridgepoint.kernels.roofline import roofline_s
-from ridgepoint.layers.formats import FORMATS, KV_FORMATS, precision
+from ridgepoint.layers.formats import FORMATS, KV_FORMATS, precision_of
 from ridgepoint.serving.engines import SGLANG, TENSORRT_LLM, TRTLLM_GROUP, VLLM, with_query
 from ridgepoint.validation.loads import drawn_loads
 from ridgepoint.validation.rows import Rows, chosen, halves, select
@@ -148,7 +148,7 @@ def narrow_rows(name: str, data: DataSet, folder: Path) -> Rows:
     table = pandas.read_parquet(path, columns=["gemm_dtype", "m", "n", "k", "latency"])
     table = table[table.gemm_dtype == stored].groupby(["m", "n", "k"], as_index=False).latency.median()
     m, n, k = (table[size].to_numpy(dtype=float) for size in "mnk")
-    chip, wanted = CHIPS[data.hardware], precision("bf16", *formats)
+    chip, wanted = CHIPS[data.hardware], precision_of("bf16", *formats)
     if stored == "int4_wo":  # the package's are per channel
         wanted = replace(wanted, weights=replace(wanted.weights, group=0))
     block = {"scale_group": 128} if name == "fp8_block" else {}
@@ -319,7 +319,7 @@ def mixture_rows(data: MixtureSet, folder: Path, stored: str = "bfloat16") -> Ro
     tokens, hidden, inter, top_k, experts, tp, ep = (table[size].to_numpy(dtype=float) for size in sizes)
     width, local = inter // tp, experts // ep
     chip, number = CHIPS[data.hardware], {"dtype": "bf16", "elem_bytes": 2}
-    formats = None if stored == "bfloat16" else precision("bf16", *NARROW_MIXTURES[stored])
+    formats = None if stored == "bfloat16" else precision_of("bf16", *NARROW_MIXTURES[stored])
     # one width for all rows, as for GEMMs
     x, w = (2, 2) if formats is None else (f.element_bytes(4096) for f in (formats.activations, formats.weights))
     widths = {"a_bytes": x, "b_bytes": w}
