@@ -8,7 +8,8 @@ import numpy as np
 from ridgepoint.explain.whatif import differences
 from ridgepoint.kernels.cycles import SHORT
 from ridgepoint.pictures.labels import LABEL_SHARE, Point, place_labels
-from ridgepoint.report.text import queue, seconds
+from ridgepoint.report.text import queue
+from ridgepoint.serving.display import seconds
 from ridgepoint.serving.estimates import Estimate
 from ridgepoint.serving.phases import Phase
 

@@ -1,31 +1,14 @@
 """The estimate as text for people."""
 
-import math
-
 from tabulate import tabulate
 
 from ridgepoint.experts import distinct_experts
 from ridgepoint.kernels.cycles import CAUSES
+from ridgepoint.serving.display import seconds, si
 from ridgepoint.serving.intervals import validated
 from ridgepoint.serving.passes import expected_tokens
 
 MS, GIB = 1e-3, 2**30
-
-
-def seconds(value: float) -> str:
-    """With the unit a person would use: 9.469 ms, 20.19 s, 12.3 us."""
-    for limit, scale, unit in ((1e-3, 1e6, "us"), (10.0, 1e3, "ms"), (math.inf, 1.0, "s")):
-        if value < limit:
-            return f"{value * scale:.4g} {unit}" if value * scale < 1e4 else f"{value * scale:,.0f} {unit}"
-    return "n/a"  # NaN: there is no such time
-
-
-def si(value: float, unit: str) -> str:
-    """1.94e12, "B" -> "1.94 TB"."""
-    for scale, prefix in ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= scale:
-            return f"{value / scale:.3g} {prefix}{unit}"
-    return f"{value:.3g} {unit}"
 
 
 def text(est, overrides: dict[str, str], *, taken=(), idle=(), bound=None, flash=None, explain: bool = False) -> str:

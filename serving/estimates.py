@@ -11,6 +11,7 @@ from ridgepoint.hardware import Chip
 from ridgepoint.layers.formats import Precision
 from ridgepoint.model import Model
 from ridgepoint.ops import Number
+from ridgepoint.serving import display
 from ridgepoint.serving.cases import Resolved
 from ridgepoint.serving.intervals import run_spread
 from ridgepoint.serving.memory import Memory, max_context, memory, scattered
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from ridgepoint.estimator import Case
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Estimate:
     """The answer. Times in seconds; every metric is a float, or an array of the case's shape.
 
@@ -51,6 +52,28 @@ class Estimate:
     tokens: Number  # of a sequence, that the decode phase yields: tpot_s is its time over these
     machine: object  # whose peaks bound the kernels: the chip, or the earlier estimator's constants
     method: "Method | None" = None  # that made it
+
+    def __repr__(self) -> str:
+        return display.line(self)
+
+    def _repr_html_(self) -> str:
+        return display.html(self)
+
+    def rows(self) -> list[dict]:
+        """One dict for each kernel of each phase: see display.rows."""
+        return display.rows(self)
+
+    @property
+    def work(self) -> Phase:
+        """Prefill and decode as one."""
+        return self.prefill + self.decode
+
+    def __add__(self, other: "Estimate | Phase") -> Phase:
+        """The work of both, one after the other; estimates also add up by sum()."""
+        return self.work + (other.work if isinstance(other, Estimate) else other)
+
+    def __radd__(self, other: "int | Phase") -> Phase:
+        return self.work if other == 0 else other + self.work
 
     @property
     def case(self) -> "Case":

@@ -10,6 +10,7 @@ from ridgepoint.kernels.cycles import BOUNDS, CAUSES
 from ridgepoint.kernels.roofline import roofline_causes, roofline_s
 from ridgepoint.ops import Number, Op
 from ridgepoint.serving.cases import Resolved
+from ridgepoint.serving.display import metric, seconds
 from ridgepoint.serving.engines import cycle_pass, resident_weights
 from ridgepoint.serving.intervals import SPREADS, familiar, phase_interval, spread
 from ridgepoint.serving.memory import by_kernels, scattered
@@ -58,12 +59,25 @@ class Kernel:
         return max(BOUNDS, key=lambda bound: sum(self.causes.get(cause, 0.0) for cause in BOUNDS[bound]))
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Phase:
     """Prefill (one pass) or decode (output_tokens - 1 passes, `steps`). The last kernel may be the host."""
 
     steps: Number
     kernels: tuple[Kernel, ...]
+
+    def __repr__(self) -> str:
+        passes = metric(self.steps, lambda steps: f"{steps:,.0f}")
+        return f"Phase({passes} passes of {len(self.kernels)} kernels, {metric(self.total('time_s'), seconds)})"
+
+    def __add__(self, other: "Phase") -> "Phase":
+        """The work of both, one after the other: kernels of one name as one, whose `count` is that of the first."""
+        if not isinstance(other, Phase):
+            return NotImplemented
+        return Phase(steps=self.steps + other.steps, kernels=sum_kernels([self.kernels, other.kernels]))
+
+    def __radd__(self, other: object) -> "Phase":
+        return self if other == 0 else NotImplemented  # sum() starts from 0
 
     def total(self, field: str) -> Number:
         """Sum of one field of Kernel, such as "time_s" or "flops", over the phase."""
