@@ -17,6 +17,7 @@ from ops import (
     attention_over,
     batched_linear,
     causal_conv,
+    choose,
     combine,
     few_queries,
     gated_norm,
@@ -35,7 +36,6 @@ from ops import (
     route,
     smaller,
     swiglu,
-    top_k,
     visible_in_chunk,
     visible_keys,
 )
@@ -49,7 +49,7 @@ class Pass:
     precision: the formats of the layers' linear layers and of the cache; None: `dtype` throughout. Routers, an
     indexer's projections, absorbed ones, norms, embedding and LM head stay in `dtype`, as checkpoints and engines keep
     them; an indexer's keys and scores are fp8 where anything is.
-    imbalance: of the experts' loads (experts.py). absorb: latent attention always runs on the latents themselves.
+    imbalance: as in ops.expert_groups. absorb: latent attention always runs on the latents themselves.
     """
 
     batch: Number
@@ -211,7 +211,7 @@ def select(model, p: Pass, count: int, ratio: int) -> list[Op]:
     split = ratio > 1 or p.few  # kernels of a paged cache (DeepGEMM) do
     op = index_scores("index_scores", keys=p.kv_len / ratio, pairs=pairs, split=split, **sizes, **p.indexed(dim, count))
     chosen = p.number(count) | {"top_k": model.index_topk, "elem_bytes": 4}
-    return [op, top_k("index_topk", rows=p.tokens, width=pairs / p.q_len, **chosen)]
+    return [op, choose("index_topk", rows=p.tokens, width=pairs / p.q_len, **chosen)]
 
 
 def latent(model, letter: str, p: Pass, count: int) -> list[Op]:

@@ -6,8 +6,8 @@ import math
 from tabulate import tabulate
 
 from cycles import CAUSES
-from experts import distinct_experts
 from intervals import validated
+from ops import distinct_experts
 from variants import expected_tokens
 
 MS, GIB = 1e-3, 2**30

@@ -8,10 +8,10 @@ from invariants import SLACK, kernel_s
 from kernel_kinds import BF16, experts, latent
 
 import ops
-from experts import distinct_experts, expert_groups, expert_tiles
 from hardware import A100_80GB_SXM
 from kernels.architectures import AMPERE
 from loads import drawn_loads
+from ops import distinct_experts, expert_groups, expert_tiles
 from validation.fits import MIXTURE_START
 from validation.package import data_folder, latent_rows, mixture_rows
 from validation.sets import LATENT_SETS, MIXTURE_SETS, PACKAGE
