@@ -9,6 +9,7 @@ from ridgepoint.ops import (
     attention,
     attention_over,
     batched_linear,
+    choose,
     index_scores,
     kv_write,
     latent_attention,
@@ -20,7 +21,6 @@ from ridgepoint.ops import (
     rope,
     smaller,
     swiglu,
-    top_k,
     visible_in_chunk,
     visible_keys,
 )
@@ -122,7 +122,7 @@ def select(model, p: Pass, count: int, ratio: int) -> list[Op]:
     split = ratio > 1 or p.few  # kernels of a paged cache (DeepGEMM) do
     op = index_scores("index_scores", keys=p.kv_len / ratio, pairs=pairs, split=split, **sizes, **p.indexed(dim, count))
     chosen = p.number(count) | {"top_k": model.index_topk, "elem_bytes": 4}
-    return [op, top_k("index_topk", rows=p.tokens, width=pairs / p.q_len, **chosen)]
+    return [op, choose("index_topk", rows=p.tokens, width=pairs / p.q_len, **chosen)]
 
 
 def latent(model, letter: str, p: Pass, count: int) -> list[Op]:

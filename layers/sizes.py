@@ -15,7 +15,7 @@ class Pass:
     precision: the formats of the layers' linear layers and of the cache; None: `dtype` throughout. Routers, an
     indexer's projections, absorbed ones, norms, embedding and LM head stay in `dtype`, as checkpoints and engines keep
     them; an indexer's keys and scores are fp8 where anything is.
-    imbalance: of the experts' loads (experts.py). absorb: latent attention always runs on the latents themselves.
+    imbalance: as in ops.expert_groups. absorb: latent attention always runs on the latents themselves.
     """
 
     batch: Number

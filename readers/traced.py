@@ -24,9 +24,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from ridgepoint.experts import distinct_experts
 from ridgepoint.inputs import MAX_SIZE, InputError
-from ridgepoint.ops import Number, Op, attention, kv_write, smaller
+from ridgepoint.ops import Number, Op, attention, distinct_experts, kv_write, smaller
 
 CACHE = Path(__file__).resolve().parent.parent / ".traces"
 VERSION = 5  # of what is cached; raise it when the recorder changes

@@ -2,8 +2,8 @@
 
 from tabulate import tabulate
 
-from ridgepoint.experts import distinct_experts
 from ridgepoint.kernels.cycles import CAUSES
+from ridgepoint.ops import distinct_experts
 from ridgepoint.serving.display import seconds, si
 from ridgepoint.serving.intervals import validated
 from ridgepoint.serving.passes import expected_tokens

@@ -60,7 +60,7 @@ def index_scores(batch, q_len, cached, heads, split) -> Op:
 
 
 def top_k(rows, width, top_k) -> Op:
-    return ops.top_k("t", rows=rows, width=width, top_k=top_k, dtype="fp32", elem_bytes=4)
+    return ops.choose("t", rows=rows, width=width, top_k=top_k, dtype="fp32", elem_bytes=4)
 
 
 # The kinds --------------------------------------------------------------------------------------------------------

@@ -532,7 +532,7 @@ def sparse_rows(number: int, gpu: dict, folder: Path) -> Rows:
         lengths = {"batch": sequences, "q_len": new, "keys": (new + step) / ratio, "heads": heads, "dim": 128}
         op = ops.index_scores(part, pairs=ops.visible_keys(new, new + step) / ratio, split=paged, **lengths, **narrow)
     elif part == "top-k":
-        op = ops.top_k(part, rows=tokens, width=q_len + step, top_k=2048, dtype="fp32", elem_bytes=4)
+        op = ops.choose(part, rows=tokens, width=q_len + step, top_k=2048, dtype="fp32", elem_bytes=4)
     else:
         heavy = part == "heavy attention"
         seen = 128 + np.maximum((tokens + step) // 128, 1) if heavy else np.full(tokens.shape, 2048.0)
