@@ -2,6 +2,7 @@
 
 from dataclasses import fields, replace
 
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from cycles import CAUSES, cycle_causes
@@ -11,8 +12,14 @@ from precision import on_chip
 from roofline import roofline_s
 
 SLACK = 1 + 1e-9
+QUICK = 30  # examples of a property in the quick suite, where a test has no number of its own
 catalogue_chips = st.sampled_from(list(CHIPS.values()))
 BETTER_FIELDS = ("dram_bytes_per_s", "clock_hz", "sm_count", "l2_bytes_per_clock")
+
+
+def examples(quick: int) -> settings:
+    """So many examples in the quick suite, in the thorough one as many times more as of other tests (conftest.py)."""
+    return settings(max_examples=quick * settings().max_examples // QUICK)
 
 
 @st.composite

@@ -2,7 +2,6 @@
 
 import re
 
-import matplotlib.pyplot as plt
 import pytest
 
 import visualize
@@ -34,8 +33,7 @@ def drawn():
         asked = parse(flags.split(), "visualize.py", None, lambda parser: None)
         est = estimate(asked.case)
         found[name] = (est, visualize.draw(est, asked.overrides))
-    yield found
-    plt.close("all")
+    return found
 
 
 def texts(figure) -> list:
