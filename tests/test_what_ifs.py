@@ -69,7 +69,7 @@ def check_order(case: Case) -> None:
 
 
 @given(what_ifs())
-@examples(75)
+@examples(40)
 def test_an_estimate_lies_in_its_interval_above_its_bound(case):
     try:
         estimate(case)
