@@ -54,7 +54,7 @@ def as_json(est, overrides: dict[str, str], bound, *, taken=(), idle=()) -> str:
             "draft": case.draft.name if case.draft else None,
             "runtime": case.runtime.name,
             "engine": {"title": case.runtime.title, "measured": measured(case.runtime, est.chip)},
-            "precision": precision(),
+            "precision": precision_of(),
             "overrides": overrides,
             "notes": [*taken, *(note.removeprefix("note: ") for note in notes(est)), *idle],
             **{name: number(getattr(est, name)) for name in metrics},

@@ -1,7 +1,10 @@
 """What must hold for every kernel model, whatever the kernel and the chip."""
 
+from collections.abc import Iterable
 from dataclasses import fields, replace
 
+import pytest
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from ridgepoint.hardware import CHIPS, LIMITS, Chip
@@ -11,8 +14,21 @@ from ridgepoint.kernels.roofline import roofline_s
 from ridgepoint.layers.formats import on_chip
 
 SLACK = 1 + 1e-9
+QUICK = 30  # examples of a property in the quick suite, where a test has no number of its own
 catalogue_chips = st.sampled_from(list(CHIPS.values()))
 BETTER_FIELDS = ("dram_bytes_per_s", "clock_hz", "sm_count", "l2_bytes_per_clock")
+
+
+def examples(quick: int) -> settings:
+    """So many examples in the quick suite, in the thorough one as many times more as of other tests (conftest.py)."""
+    return settings(max_examples=quick * settings().max_examples // QUICK)
+
+
+def slow_but(names: Iterable[str], *quick: str) -> list:
+    """Names as parameters of a test, all but the quick ones for `make test-all` alone."""
+    names = list(names)
+    assert set(quick) <= set(names)
+    return [name if name in quick else pytest.param(name, marks=pytest.mark.slow) for name in names]
 
 
 @st.composite

@@ -10,9 +10,9 @@ from unittest.mock import patch
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
-from invariants import any_chips
+from invariants import any_chips, examples
 from kernel_kinds import FP16 as NUMBER
 from kernel_kinds import KINDS, experts, made, product
 
@@ -225,7 +225,7 @@ def calls(draw, name):
 
 @pytest.mark.parametrize("kind", [*KINDS, "narrow cache"])
 @given(st.data())
-@settings(max_examples=40)
+@examples(20)
 def test_a_share_is_what_a_higher_rate_would_save(kind, data):
     check_shares(data.draw(calls(kind)))
 

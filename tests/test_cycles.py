@@ -5,7 +5,7 @@ from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from invariants import SLACK, kernel_s, roomy
 
@@ -64,7 +64,6 @@ cases = st.builds(
 
 
 @given(cases, st.integers(1, 40))
-@settings(max_examples=60)
 def test_more_work_never_takes_less_time(case, more):
     case = roomy(case)
     for bigger in (replace(case, batch=case.batch + more), replace(case, input_tokens=case.input_tokens + more)):
@@ -74,7 +73,6 @@ def test_more_work_never_takes_less_time(case, more):
 
 
 @given(cases)
-@settings(max_examples=60)
 def test_expectation_lies_in_its_interval_above_the_bound(case):
     est, bound = estimate(case), estimate(replace(case, method="roofline"))
     for metric in ("ttft_s", "tpot_s", "latency_s"):

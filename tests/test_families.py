@@ -3,6 +3,7 @@ with the context.
 """
 
 import pytest
+from invariants import slow_but
 
 from ridgepoint.inputs import InputError
 from ridgepoint.readers import traced
@@ -74,7 +75,11 @@ FAMILIES = {  # config, KV bytes a token, state bytes
 WINDOWED = {"exaone4": WIDE // 4 * 1256, "cohere2": WIDE // 4 * 1256, "gemma3n": WIDE // 4 * 1256}
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+# positions, multi-query heads, layers that slide, a mixture with states
+QUICK = ("gpt2", "falcon-multi-query", "exaone4", "granitemoehybrid")
+
+
+@pytest.mark.parametrize("name", slow_but(FAMILIES, *QUICK))
 def test_a_familys_trace(name, tmp_path, monkeypatch):
     monkeypatch.setattr(traced, "CACHE", tmp_path)
     config, kv_bytes, state = FAMILIES[name]

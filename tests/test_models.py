@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from invariants import kernel_s
+from invariants import examples, kernel_s
 from test_command_line import assert_refused, program
 from torch import nn
 from torch.nn import functional
@@ -472,7 +472,7 @@ EXAMPLES = list({str(config["model_type"]): config for config in EXAMPLES}.value
 
 
 @given(st.sampled_from(EXAMPLES), st.data())
-@settings(max_examples=400)
+@examples(200)
 def test_any_config_is_estimated_or_refused_in_one_line(config, data):
     config = copy.deepcopy(config)
     part = config.get("text_config", config)
@@ -481,10 +481,11 @@ def test_any_config_is_estimated_or_refused_in_one_line(config, data):
         part[key] = data.draw(anything)
     try:
         model = model_from_config(config, name="x", title="x")
+        # unknown formats are refused only here: flags may name others
+        est = estimate(Case(model=model, batch=2, input_tokens=70, output_tokens=3))
     except InputError as error:
         assert "\n" not in str(error)
     else:
-        est = estimate(Case(model=model, batch=2, input_tokens=70, output_tokens=3))
         assert (np.isfinite(est.latency_s) and est.latency_s > 0) or not est.memory.max_batch
         assert est.memory.kv_cache_bytes >= 0 and 0 < model.active_parameters <= model.parameters
 

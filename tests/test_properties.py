@@ -4,9 +4,9 @@ from dataclasses import fields, replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from invariants import roomy
+from invariants import examples, roomy
 
 from ridgepoint.estimator import Case, estimate, guarded, run
 from ridgepoint.hardware import A100_80GB_PCIE, CHIPS, LIMITS, Chip
@@ -51,7 +51,7 @@ def test_more_work_never_takes_less_time(case, more):
 
 
 @given(batches, st.integers(1, 4096), st.integers(2, 300), st.integers(1, 50))
-@settings(max_examples=25)
+@examples(12)
 def test_a_batch_that_queues_takes_longer_the_larger_it_is(batch, prompt, output, more):
     case = Case(batch=batch, input_tokens=prompt, output_tokens=output, method="roofline", memory_fraction=0.3)
     small, large = estimate(case), estimate(replace(case, batch=batch + more))
@@ -68,7 +68,7 @@ def test_a_kernel_is_bound_by_its_slower_side(case):
 
 
 @given(st.lists(batches, min_size=1, max_size=5), sizes, st.integers(1, 50))
-@settings(max_examples=25)
+@examples(12)
 def test_an_array_equals_a_loop(several, prompt, output):
     swept = estimate(Case(batch=np.array(several), input_tokens=prompt, output_tokens=output))
     for i, batch in enumerate(several):
@@ -101,7 +101,7 @@ anything = st.one_of(
     st.sampled_from(["batch", "input_tokens", "output_tokens", "dtype", "model", "hardware", "peak_tflops"]),
     anything,
 )
-@settings(max_examples=300)
+@examples(150)
 def test_any_value_is_estimated_or_refused_in_one_line(field, value):
     try:
         est = estimate(Case(**{field: value}))
@@ -116,7 +116,7 @@ def test_any_value_is_estimated_or_refused_in_one_line(field, value):
     st.sampled_from([(A100_80GB_PCIE, f) for f in fields(Chip)] + [(LLAMA3_8B, f) for f in fields(Model)]),
     anything,
 )
-@settings(max_examples=300)
+@examples(150)
 def test_any_field_is_accepted_or_refused_in_one_line(record_and_field, value):
     record, field = record_and_field
     try:
@@ -136,7 +136,7 @@ flag_values = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), m
     st.sampled_from(["--batch", "--input-tokens", "--model", "--hardware", "--dtype", "--set", "--peak-tflops"]),
     flag_values,
 )
-@settings(max_examples=200, deadline=None)
+@examples(100)
 def test_any_text_after_a_flag_exits_0_or_2(flag, text):
     assert guarded(run, [f"{flag}={text}"]) in (0, 2)
 
@@ -147,7 +147,6 @@ def test_any_text_after_a_flag_exits_0_or_2(flag, text):
     st.integers(1, 300),
     st.integers(1, 9000),
 )
-@settings(max_examples=60)
 def test_the_interval_holds_the_estimate_and_starts_above_the_bound(model, hardware, batch, prompt):
     case = roomy(Case(model=model, hardware=hardware, batch=batch, input_tokens=prompt, output_tokens=9))
     est, bound = estimate(case), estimate(replace(case, method="roofline"))

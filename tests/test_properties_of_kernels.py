@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from invariants import (
     BETTER_FIELDS,
@@ -12,6 +12,7 @@ from invariants import (
     any_chips,
     check_better_chip,
     check_causes_and_roofline,
+    examples,
     kernel_causes,
     kernel_s,
 )
@@ -34,7 +35,7 @@ def draw(data, kind, chip):
 
 @every_kind
 @given(st.data(), any_chips)
-@settings(max_examples=150)
+@examples(75)
 def test_never_below_the_roofline_and_causes_add_up(kind, data, chip):
     _, op = draw(data, kind, chip)
     check_causes_and_roofline(op, chip)
@@ -43,7 +44,7 @@ def test_never_below_the_roofline_and_causes_add_up(kind, data, chip):
 
 @every_kind
 @given(st.data(), any_chips, st.floats(1.001, 4))
-@settings(max_examples=100)
+@examples(50)
 def test_a_better_chip_is_never_slower(kind, data, chip, factor):
     _, op = draw(data, kind, chip)
     for field in BETTER_FIELDS:
@@ -55,7 +56,7 @@ MORE = {f"{name}, {size}": (kind, size) for name, kind in KINDS.items() for size
 
 @pytest.mark.parametrize(("kind", "size"), MORE.values(), ids=MORE)
 @given(st.data(), any_chips, st.integers(1, 500))
-@settings(max_examples=200)
+@examples(100)
 def test_more_is_never_faster(kind, size, data, chip, more):
     sizes, op = draw(data, kind, chip)
     larger = made(kind, sizes | {size: sizes[size] + more}, chip)
@@ -64,7 +65,7 @@ def test_more_is_never_faster(kind, size, data, chip, more):
 
 @every_kind
 @given(st.data(), any_chips)
-@settings(max_examples=25)
+@examples(12)
 def test_arrays_equal_a_loop(kind, data, chip):
     sizes, _ = draw(data, kind, chip)
     count = data.draw(st.integers(1, 5))

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from invariants import roomy
+from invariants import roomy, slow_but
 
 from ridgepoint.estimator import Case, estimate, guarded, run
 from ridgepoint.inputs import InputError
@@ -125,7 +125,7 @@ def test_a_tower_that_is_left_out_is_said():
     assert find_model(str(FOLDER / "dbrx")).note == ""
 
 
-@pytest.mark.parametrize("name", TRACED)
+@pytest.mark.parametrize("name", slow_but(TRACED, "gpt2-xl"))
 def test_sizes_of_traced_models(name, tmp_path, monkeypatch):
     pytest.importorskip("transformers", reason="needs requirements-hf.txt")
     monkeypatch.setattr(traced, "CACHE", tmp_path)

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from invariants import SLACK, kernel_causes, kernel_s, random_chips
+from invariants import SLACK, examples, kernel_causes, kernel_s, random_chips
 
 from ridgepoint import ops
 from ridgepoint.estimator import Case, estimate
@@ -47,7 +47,7 @@ def check_intervals(est, bound):
 
 
 @given(cases)
-@settings(max_examples=100)
+@examples(50)
 def test_every_kernel_lies_in_its_interval_above_its_roofline(case):
     with np.errstate(all="raise", under="ignore"):
         check_intervals(estimate(case), estimate(replace(case, method="roofline")))

@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 
 import pytest
+from invariants import slow_but
 
 from ridgepoint.model import forward
 from ridgepoint.ops import visible_keys
@@ -109,7 +110,11 @@ def attention_flops(entries: list[dict], batch: int, q_len: int, kv_len: int) ->
     return total
 
 
-@pytest.mark.parametrize("family", sorted(set(EXAMPLES) - set(NOT_IN_TRANSFORMERS)))
+# of each kind one: dense, sliding, a mixture, latent, recurrent
+QUICK = [family for family in ("llama", "gemma2", "mixtral", "deepseek_v2", "mamba2") if family in EXAMPLES]
+
+
+@pytest.mark.parametrize("family", slow_but(sorted(set(EXAMPLES) - set(NOT_IN_TRANSFORMERS)), *QUICK))
 def test_parameters_and_flops(family):
     config, different = small(EXAMPLES[family]), DIFFERENT.get(family, ())
     model = model_from_config(config, name="x", title="x")

@@ -7,9 +7,9 @@ from dataclasses import fields, replace
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
-from invariants import SLACK, any_chips, roomy
+from invariants import SLACK, any_chips, examples, roomy
 
 from ridgepoint.estimator import Case, estimate, run
 from ridgepoint.hardware import A100_80GB_PCIE, CHIPS
@@ -69,7 +69,7 @@ def check_order(case: Case) -> None:
 
 
 @given(what_ifs())
-@settings(max_examples=150)
+@examples(40)
 def test_an_estimate_lies_in_its_interval_above_its_bound(case):
     try:
         estimate(case)
