@@ -27,12 +27,12 @@ def as_json(est, overrides: dict[str, str], bound, *, taken=(), idle=()) -> str:
             ],
         }
 
-    def precision():
+    def formats():
         """What runs on the chip; null: dtype throughout."""
         if est.precision is None:
             return None
-        formats = {role: getattr(est.precision, role).name for role in ("weights", "activations", "kv_cache")}
-        return {"name": est.precision.name, **formats, "mma_dtype": est.precision.mma_dtype, "note": est.precision_note}
+        by_role = {role: getattr(est.precision, role).name for role in ("weights", "activations", "kv_cache")}
+        return {"name": est.precision.name, **by_role, "mma_dtype": est.precision.mma_dtype, "note": est.precision_note}
 
     def seconds_by_cause(causes):
         return {cause: number(value) for cause, value in causes.items()}
@@ -54,7 +54,7 @@ def as_json(est, overrides: dict[str, str], bound, *, taken=(), idle=()) -> str:
             "draft": case.draft.name if case.draft else None,
             "runtime": case.runtime.name,
             "engine": {"title": case.runtime.title, "measured": measured(case.runtime, est.chip)},
-            "precision": precision_of(),
+            "precision": formats(),
             "overrides": overrides,
             "notes": [*taken, *(note.removeprefix("note: ") for note in notes(est)), *idle],
             **{name: number(getattr(est, name)) for name in metrics},

@@ -88,7 +88,7 @@ class Estimate:
         return self.resolved.chip
 
     @property
-    def precision_of(self) -> Precision | None:
+    def precision(self) -> Precision | None:
         return self.resolved.precision
 
     @property

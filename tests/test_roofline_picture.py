@@ -31,7 +31,7 @@ PICTURES = {
 @cache
 def drawn(name):
     """(estimate, figure) of one of PICTURES."""
-    asked = parse(PICTURES[name].split(), "visualize.py", None, lambda parser: None)
+    asked = parse(Case, CHOICES, PICTURES[name].split(), "visualize.py", None, lambda parser: None)
     est = estimate(asked.case)
     return est, roofline.draw(est, asked.overrides)
 
