@@ -6,7 +6,7 @@ from functools import cache
 import pytest
 from invariants import slow_but
 
-from ridgepoint.estimator import Case, estimate
+from ridgepoint.estimator import CHOICES, Case, estimate
 from ridgepoint.flags import parse
 from ridgepoint.hardware import CHIPS
 from ridgepoint.pictures import roofline
