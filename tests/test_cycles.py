@@ -17,8 +17,10 @@ from estimator import Case, estimate, run
 from hardware import A100_80GB_PCIE, A100_80GB_SXM, CHIPS
 from intervals import VALIDATED, spread
 from kernels.architectures import ARCHITECTURES, architecture_of
+from validation.attention import attention_rows
+from validation.dense import gemm_rows
 from validation.fits import ATTENTION_NAMES, GEMM_START, fit_table
-from validation.package import attention_rows, data_folder, gemm_rows
+from validation.package import data_folder
 from validation.sets import DATA_SETS, PACKAGE, REFITS
 
 NUMBER = {"dtype": "fp16", "elem_bytes": 2}

@@ -15,7 +15,8 @@ from inputs import InputError
 from intervals import ELSEWHERE, UNVALIDATED
 from kernels.architectures import ARCHITECTURES, AttentionFit, NarrowFit, RecurrentFit, architecture_of
 from precision import precision
-from validation.package import data_folder, kernel_sets
+from validation.all_sets import kernel_sets
+from validation.package import data_folder
 from validation.rows import chosen
 from validation.sets import CSV_FOLDER, DATA_SETS, PACKAGE
 
@@ -134,7 +135,7 @@ def test_decode_attention_of_a_case_is_the_validated_one(hardware, expected_us):
 @pytest.mark.parametrize("engine", sorted({data.engine.name for data in DATA_SETS}))
 def test_a_models_kernels_are_the_measured_ones(engine):
     """The attention of a case, built from its model, against rows of the same sizes built from the package."""
-    from validation.package import attention_rows
+    from validation.attention import attention_rows
 
     for data in (data for data in DATA_SETS if data.engine.name == engine):
         for phase in ("prefill", "decode"):

@@ -22,7 +22,6 @@ MAY_IMPORT = {
     "kernels/gemm": {"kernels"},
     "kernels/attention": {"kernels"},
     "kernels/moe": {"experts", "kernels"},
-    "loads": set(),
     "kernels/pointwise": set(),
     "kernels/recurrent": set(),
     "cycles": {"kernels", "ops"},
@@ -44,27 +43,32 @@ MAY_IMPORT = {
     "visualize": {"command", "cycles", "estimator", "inputs", "report", "whatif"},
     "validation/sets": {"engines"},
     "validation/rows": {"engines", "hardware", "kernels", "ops"},
-    "validation/package": {"engines", "hardware", "kernels", "loads", "ops", "precision", "roofline"}
-    | {"validation/rows", "validation/sets"},
+    "validation/package": {"validation/sets"},
+    "validation/loads": set(),
+    "validation/dense": {"engines", "hardware", "kernels", "ops", "precision", "roofline"}
+    | {"validation/package", "validation/rows", "validation/sets"},
+    "validation/attention": {"engines", "hardware", "kernels", "ops", "precision", "roofline"}
+    | {"validation/package", "validation/rows", "validation/sets"},
+    "validation/mixtures": {"engines", "hardware", "kernels", "ops", "precision", "roofline", "validation/dense"}
+    | {"validation/loads", "validation/package", "validation/rows", "validation/sets"},
+    "validation/recurrent": {"engines", "hardware", "ops", "roofline"}
+    | {"validation/package", "validation/rows", "validation/sets"},
+    "validation/all_sets": {"engines", "validation/attention", "validation/dense", "validation/mixtures"}
+    | {"validation/recurrent", "validation/rows", "validation/sets"},
     "validation/pointwise": {"cycles", "hardware", "kernels", "ops", "validation/rows", "validation/sets"},
     "validation/measured": {"engines", "estimator", "hardware", "inputs", "intervals", "kernels", "ops"}
     | {"precision", "validation/pointwise"},
-    "validation/tables": {"engines", "inputs", "intervals", "kernels", "roofline", "validation/measured"}
-    | {"validation/package", "validation/pointwise", "validation/rows", "validation/served", "validation/sets"},
-    "validation/fits": {"cycles", "hardware", "kernels", "engines", "validation/measured", "validation/package"}
-    | {"validation/pointwise", "validation/rows", "validation/served", "validation/sets", "validation/widths"},
+    "validation/tables": {"engines", "inputs", "intervals", "kernels", "roofline", "validation/all_sets"}
+    | {"validation/measured", "validation/pointwise", "validation/rows", "validation/served", "validation/sets"},
+    "validation/fits": {"cycles", "hardware", "kernels", "engines", "validation/attention", "validation/dense"}
+    | {"validation/measured", "validation/mixtures", "validation/pointwise", "validation/recurrent"}
+    | {"validation/rows", "validation/served", "validation/sets", "validation/widths"},
     "validation/served": {"engines", "estimator", "hardware", "inputs", "intervals", "ops", "validation/sets"},
-    "validation/widths": {"engines", "intervals", "kernels", "validation/measured", "validation/package"}
+    "validation/widths": {"engines", "intervals", "kernels", "validation/all_sets", "validation/measured"}
     | {"validation/pointwise", "validation/rows", "validation/served", "validation/sets"},
-    "validation/pictures": {
-        "engines",
-        "validation/package",
-        "validation/rows",
-        "validation/sets",
-        "validation/tables",
-        "visualize",
-    },
-    "validation/models": {"configs", "estimator", "inputs", "traced"},
+    "validation/pictures": {"engines", "visualize", "validation/attention", "validation/dense", "validation/rows"}
+    | {"validation/sets", "validation/tables"},
+    "validation/models": {"configs", "estimator", "inputs", "traced", "validation/package"},
     "validate": {"estimator", "inputs", "validation/fits", "validation/models", "validation/package", "validation/sets"}
     | {"validation/tables", "validation/pictures", "visualize", "command"},
 }

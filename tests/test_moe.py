@@ -11,9 +11,11 @@ import ops
 from experts import distinct_experts, expert_groups, expert_tiles
 from hardware import A100_80GB_SXM
 from kernels.architectures import AMPERE
-from loads import drawn_loads
+from validation.attention import latent_rows
 from validation.fits import MIXTURE_START
-from validation.package import data_folder, latent_rows, mixture_rows
+from validation.loads import drawn_loads
+from validation.mixtures import mixture_rows
+from validation.package import data_folder
 from validation.sets import LATENT_SETS, MIXTURE_SETS, PACKAGE
 
 imbalances = st.sampled_from([0.0, 0.0, 0.3, 1.0, 1.5])

@@ -15,7 +15,8 @@ from inputs import InputError
 from kernels.architectures import AMPERE, NARROW
 from model import LLAMA3_8B, forward
 from precision import FORMATS, KV_FORMATS, PARTS, from_checkpoint, precision
-from validation.package import data_folder, narrow_rows
+from validation.dense import narrow_rows
+from validation.package import data_folder
 from validation.rows import halves
 from validation.sets import DATA_SETS, PACKAGE
 

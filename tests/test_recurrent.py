@@ -9,7 +9,8 @@ from kernel_kinds import recurrence
 
 from hardware import A100_80GB_SXM, H100_SXM
 from kernels.architectures import ARCHITECTURES
-from validation.package import data_folder, recurrent_rows
+from validation.package import data_folder
+from validation.recurrent import recurrent_rows
 from validation.sets import PACKAGE, RECURRENT_SETS
 
 

@@ -6,7 +6,9 @@ from invariants import kernel_s
 from kernel_kinds import index_scores, sparse_attention, top_k
 
 from hardware import H100_SXM
-from validation.package import absorbed_rows, data_folder, sparse_rows, stream_rows
+from validation.attention import sparse_rows
+from validation.dense import absorbed_rows, stream_rows
+from validation.package import data_folder
 from validation.sets import A100, B200, DATA_SETS, H100, H200, PACKAGE
 
 
