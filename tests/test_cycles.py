@@ -16,8 +16,10 @@ from ridgepoint.kernels.architectures import ARCHITECTURES, architecture_of
 from ridgepoint.kernels.cycles import BOUNDS, CAUSES, KERNELS, cycle_causes
 from ridgepoint.serving.engines import ENGINES
 from ridgepoint.serving.intervals import VALIDATED, spread
+from ridgepoint.validation.attention import attention_rows
+from ridgepoint.validation.dense import gemm_rows
 from ridgepoint.validation.fits import ATTENTION_NAMES, GEMM_START, fit_table
-from ridgepoint.validation.package import attention_rows, data_folder, gemm_rows
+from ridgepoint.validation.package import data_folder
 from ridgepoint.validation.sets import DATA_SETS, PACKAGE, REFITS
 
 NUMBER = {"dtype": "fp16", "elem_bytes": 2}

@@ -15,7 +15,8 @@ from ridgepoint.kernels.cycles import sustained
 from ridgepoint.layers.formats import precision_of
 from ridgepoint.serving.engines import ENGINES, PYTORCH, SGLANG, TENSORRT_LLM, VLLM, Engine, cycle_pass, find_engine
 from ridgepoint.serving.intervals import ELSEWHERE, UNVALIDATED
-from ridgepoint.validation.package import data_folder, kernel_sets
+from ridgepoint.validation.all_sets import kernel_sets
+from ridgepoint.validation.package import data_folder
 from ridgepoint.validation.rows import chosen
 from ridgepoint.validation.sets import CSV_FOLDER, DATA_SETS, PACKAGE
 
@@ -134,7 +135,7 @@ def test_decode_attention_of_a_case_is_the_validated_one(hardware, expected_us):
 @pytest.mark.parametrize("engine", sorted({data.engine.name for data in DATA_SETS}))
 def test_a_models_kernels_are_the_measured_ones(engine):
     """The attention of a case, built from its model, against rows of the same sizes built from the package."""
-    from ridgepoint.validation.package import attention_rows
+    from ridgepoint.validation.attention import attention_rows
 
     for data in (data for data in DATA_SETS if data.engine.name == engine):
         for phase in ("prefill", "decode"):

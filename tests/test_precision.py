@@ -16,7 +16,8 @@ from ridgepoint.layers.formats import FORMATS, KV_FORMATS, PARTS, precision_of
 from ridgepoint.model import LLAMA3_8B, forward
 from ridgepoint.readers.catalogue import CATALOGUE, find_model
 from ridgepoint.readers.checkpoints import from_checkpoint
-from ridgepoint.validation.package import data_folder, narrow_rows
+from ridgepoint.validation.dense import narrow_rows
+from ridgepoint.validation.package import data_folder
 from ridgepoint.validation.rows import halves
 from ridgepoint.validation.sets import DATA_SETS, PACKAGE
 

@@ -9,7 +9,8 @@ from kernel_kinds import recurrence
 
 from ridgepoint.hardware import A100_80GB_SXM, H100_SXM
 from ridgepoint.kernels.architectures import ARCHITECTURES
-from ridgepoint.validation.package import data_folder, recurrent_rows
+from ridgepoint.validation.package import data_folder
+from ridgepoint.validation.recurrent import recurrent_rows
 from ridgepoint.validation.sets import PACKAGE, RECURRENT_SETS
 
 

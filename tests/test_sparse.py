@@ -6,7 +6,9 @@ from invariants import kernel_s
 from kernel_kinds import index_scores, sparse_attention, top_k
 
 from ridgepoint.hardware import H100_SXM
-from ridgepoint.validation.package import absorbed_rows, data_folder, sparse_rows, stream_rows
+from ridgepoint.validation.attention import sparse_rows
+from ridgepoint.validation.dense import absorbed_rows, stream_rows
+from ridgepoint.validation.package import data_folder
 from ridgepoint.validation.sets import A100, B200, DATA_SETS, H100, H200, PACKAGE
 
 

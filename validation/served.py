@@ -75,9 +75,9 @@ def pass_s(resolved: Resolved, decoding: float, kv_len: float, prompts: float) -
     total_s = 0.0
     for chunk in range(chunks if prompts else 1):
         context = case.prefix_tokens + new * (chunk + 1) / chunks
-        ops = mixed_ops(resolved, decoding, kv_len, prompts, new / chunks, context)
+        pass_ops = mixed_ops(resolved, decoding, kv_len, prompts, new / chunks, context)
         sizes = {"batch": decoding + prompts, "tokens": decoding + prompts * new / chunks, "decode": not prompts}
-        timed = cycle_pass(ops, resolved.chip, resolved.sustained, engine, **sizes)
+        timed = cycle_pass(pass_ops, resolved.chip, resolved.sustained, engine, **sizes)
         total_s += float(sum(op.count * sum(causes.values()) for op, causes in timed))
     # a decode step goes on in each of the chunks' passes: only what they take longer is theirs
     alone_s = 0.0 if chunks == 1 or not prompts or not decoding else pass_s(resolved, decoding, kv_len, 0.0)
