@@ -214,8 +214,7 @@ def test_every_method_says_what_it_is_and_whose_peaks_bound_it():
 def test_waterfall_adds_up(peak):
     case = Case(method="seed", peak_tflops=peak)
     old, bound, new = (estimate(replace(case, method=method)) for method in ("seed", "roofline", "cycle"))
-    times = (new.ttft_s, new.tpot_s)
-    rows = seed.waterfall(old.case, old.model, old.chip, seed.machine_of(case), times)
+    rows = seed.waterfall(old, new)
     assert [row["correction"] for row in rows[1:]] == [name for name, _ in seed.CORRECTIONS]
     for metric, change in (("ttft_s", "ttft_change_s"), ("tpot_s", "tpot_change_s")):
         assert rows[0][metric] == pytest.approx(getattr(old, metric), rel=1e-12)
