@@ -14,7 +14,9 @@ from estimator import Case, estimate, guarded, run
 from inputs import InputError
 
 FOLDER = Path(__file__).resolve().parent / "configs"
-EXPECTED = {row["config"]: row["expected"] for row in csv.DictReader((FOLDER / "EXPECTED.csv").open())}
+EXPECTED = {
+    row["config"]: row["expected"] for row in csv.DictReader((FOLDER / "EXPECTED.csv").read_text().splitlines())
+}
 GIB = 2**30
 
 
