@@ -15,7 +15,9 @@ from ridgepoint.readers.catalogue import find_model
 from ridgepoint.readers.families import FAMILIES
 
 FOLDER = Path(__file__).resolve().parent / "configs"
-EXPECTED = {row["config"]: row["expected"] for row in csv.DictReader((FOLDER / "EXPECTED.csv").open())}
+EXPECTED = {
+    row["config"]: row["expected"] for row in csv.DictReader((FOLDER / "EXPECTED.csv").read_text().splitlines())
+}
 GIB = 2**30
 
 
