@@ -8,9 +8,9 @@ from invariants import SLACK, kernel_s
 from kernel_kinds import BF16, experts, latent
 
 from ridgepoint import ops
-from ridgepoint.experts import distinct_experts, expert_groups, expert_tiles
 from ridgepoint.hardware import A100_80GB_SXM
 from ridgepoint.kernels.architectures import AMPERE
+from ridgepoint.ops import distinct_experts, expert_groups, expert_tiles
 from ridgepoint.validation.attention import latent_rows
 from ridgepoint.validation.fits import MIXTURE_START
 from ridgepoint.validation.loads import drawn_loads
