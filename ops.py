@@ -5,7 +5,6 @@ arithmetic, so both pass through. A multiply-add is 2 FLOPs. Bytes are what DRAM
 least: every operand once per launch.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict, Unpack
@@ -15,10 +14,63 @@ import numpy as np
 if TYPE_CHECKING:
     from ridgepoint.layers.formats import Format, Precision
 
-Floats = np.ndarray[Any, np.dtype[np.float64]]
+Floats = np.ndarray[Any, np.dtype[np.floating[Any]]]
 Number = int | float | Floats
+Seconds = float | Floats
+Causes = dict[str, Seconds]  # of a launch, by kernels.cycles.CAUSES
 
 TOKEN_ID_BYTES = 8  # int64, as torch's embedding takes and argmax returns
+
+
+class Dims(TypedDict, total=False):
+    """The sizes of an op that a timing model needs beyond FLOPs and bytes; each kind has some of them."""
+
+    # products: y[m, n] = x[m, k] @ W[k, n]
+    m: Number
+    n: Number
+    k: Number
+    batch: Number  # products in one launch, each with operands of its own; of attention: sequences
+    a_bytes: Number  # of an element of x, W and y with their scales, where they are not of 2 bytes each
+    b_bytes: Number
+    c_bytes: Number
+    scale_group: Number  # elements along k that share a scale
+    # products of a mixture's experts
+    experts: Number
+    active: Number  # experts that any token chooses
+    width: Number  # elements of an expert between its two layers; of a stream: of a row
+    tokens: Number
+    top_k: Number  # experts of a token
+    imbalance: Number  # of loads, as in expert_groups
+    tiles: Floats  # [..., kernels.moe.HEIGHTS]: of all experts, where they are known
+    untuned: "np.ndarray[Any, np.dtype[np.bool_]]"  # has the engine no tuned tile for these experts?
+    # attention, and an indexer's scores
+    q_len: Number  # new tokens of a sequence; of recurrent layers too
+    kv_len: Number  # keys that are read once
+    heads: Number
+    kv_heads: Number
+    head_dim: Number
+    v_head_dim: Number  # of V, where it is not that of K
+    kv_width: Number  # elements of a key and its value together, where one is part of the other or they differ
+    kv_elem_bytes: Number  # of an element of the cache with its scales
+    io_elem_bytes: Number  # of Q and the output
+    window: Number  # the most keys that a query sees
+    own_keys: bool  # the keys of one query are not those of the next
+    rotated: Number  # elements of a key that RoPE turns, in latent attention
+    pairs: Number  # of a query and a key
+    dim: Number  # of an indexer's head
+    split: bool  # the kernel divides the keys of a query among CTAs
+    # streams
+    rows: Number
+    chosen: Number  # elements that a top-k takes of each row
+    fused: bool  # into attention: no launch of its own
+    # recurrent layers
+    walks: Number  # of value heads of all sequences, one by one along the tokens
+    chunk: Number  # tokens
+    delta_rule: bool
+    decays: Number  # of a head and token
+    key_dim: Number
+    passed_bytes: Number  # that the kernels of a scan pass on through DRAM
+    passed_states: Number  # and for each chunk, bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +92,7 @@ class Op:
     in_bytes: Number = 0
     out_bytes: Number = 0
     count: Number = 1
-    dims: Mapping[str, Number]  # the sizes a timing model needs beyond FLOPs and bytes
+    dims: Dims
 
     @property
     def bytes(self) -> Number:
@@ -52,8 +104,9 @@ class Op:
 
     def expert_tiles(self, rows: int) -> Number:
         """Of a grouped product: `expert_tiles` of its own routing."""
-        experts, top_k, imbalance = (float(self.dims[name]) for name in ("experts", "top_k", "imbalance"))
-        return expert_tiles(self.dims["tokens"], int(experts), top_k, rows, imbalance)
+        dims = self.dims
+        experts, top_k, imbalance = int(dims["experts"]), float(dims["top_k"]), float(dims["imbalance"])
+        return expert_tiles(dims["tokens"], experts, top_k, rows, imbalance)
 
 
 class Tail(TypedDict):
@@ -98,7 +151,7 @@ def _product(
     name: str,
     kind: str,
     rows: Number,
-    dims: dict[str, Number],
+    dims: Dims,
     *,
     d_in: int,
     d_out: int,
@@ -146,8 +199,7 @@ def batched_linear(name: str, *, tokens: Number, parts: int, d_in: int, d_out: i
     """`parts` linears side by side in one launch, each with its own weights and its own slice of the input: one a
     head, say. flops = 2*t*parts*in*out.
     """
-    dims: dict[str, Number] = {"batch": parts}
-    return _product(name, "gemm", tokens, dims, d_in=d_in, d_out=d_out, parts=parts, matrices=parts, **tail)
+    return _product(name, "gemm", tokens, {"batch": parts}, d_in=d_in, d_out=d_out, parts=parts, matrices=parts, **tail)
 
 
 def grouped_linear(
@@ -165,7 +217,7 @@ def grouped_linear(
     imbalance: as in `expert_groups`. width: of an expert between its two layers (d_out).
     """
     active = distinct_experts(tokens, experts, top_k, imbalance)
-    dims = {"experts": experts, "active": active, "width": layer["d_out"] if width is None else width}
+    dims: Dims = {"experts": experts, "active": active, "width": layer["d_out"] if width is None else width}
     dims |= {"tokens": tokens, "top_k": top_k, "imbalance": imbalance}
     return _product(name, "grouped_gemm", top_k * tokens, dims, matrices=active, **layer)
 
@@ -207,7 +259,8 @@ def distinct_experts(tokens: Number, experts: int, top_k: float, imbalance: floa
     if not imbalance:
         return experts * (1 - (1 - top_k / experts) ** tokens)
     count, chance = expert_groups(experts, top_k, imbalance)
-    return (count * (1 - (1 - chance) ** np.asarray(tokens, dtype=float)[..., None])).sum(-1)
+    chosen: Floats = (count * (1 - (1 - chance) ** np.asarray(tokens, dtype=float)[..., None])).sum(-1)
+    return chosen
 
 
 def expert_tiles(tokens: Number, experts: int, top_k: float, rows: int, imbalance: float = 0.0) -> Floats:
@@ -223,7 +276,8 @@ def expert_tiles(tokens: Number, experts: int, top_k: float, rows: int, imbalanc
     count, chance = expert_groups(experts, top_k, imbalance)
     each = np.asarray(tokens, dtype=float)[..., None]
     used, mean = 1 - (1 - chance) ** each, each * chance
-    return (count * np.maximum(used, mean / rows + used * (rows - 1) / (2 * rows))).sum(-1)
+    tiles: Floats = (count * np.maximum(used, mean / rows + used * (rows - 1) / (2 * rows))).sum(-1)
+    return tiles
 
 
 # Attention --------------------------------------------------------------------------------------------------------
@@ -327,7 +381,7 @@ def attention_over(
     both = head_dim + value_dim
     stored = both if key_elems is None else key_elems
     kv_elem_bytes = kv_elem_bytes or elem_bytes
-    dims: dict[str, Number] = {"batch": batch, "q_len": q_len, "kv_len": keys}
+    dims: Dims = {"batch": batch, "q_len": q_len, "kv_len": keys}
     dims |= {"heads": heads, "kv_heads": kv_heads, "head_dim": head_dim}
     dims |= {"kv_elem_bytes": kv_elem_bytes, "io_elem_bytes": elem_bytes}
     dims |= {} if v_head_dim is None else {"v_head_dim": value_dim, "kv_width": stored}
@@ -446,7 +500,7 @@ def naive_attention(
 
     def product(part: str, n: Number, k: Number, **numbers: Number) -> Op:
         # one independent GEMM per (sequence, KV head); the query heads of a group are stacked along m
-        dims = {"m": heads // kv_heads * q_len, "n": n, "k": k, "batch": kv_heads * batch}
+        dims: Dims = {"m": heads // kv_heads * q_len, "n": n, "k": k, "batch": kv_heads * batch}
         numbers["count"] = tail.get("count", 1)
         return Op(name=prefix + part, kind="gemm", unit="tensor", dtype=tail["dtype"], dims=dims, **numbers)
 
@@ -476,12 +530,13 @@ def _stream(
     dtype: str,
     elem_bytes: int,
     count: int = 1,
-    **dims: Number,
+    chosen: Number | None = None,
 ) -> Op:
     """A kernel that reads `reads` tensors of rows x width and `weights` elements, and writes `writes` tensors; bytes
     are those of anything else. What it doesn't read or write is the number 0, in a sweep too.
     """
     row_bytes = width * elem_bytes
+    dims: Dims = {"rows": rows, "width": width}
     return Op(
         name=name,
         kind=kind,
@@ -492,7 +547,7 @@ def _stream(
         in_bytes=(reads * row_bytes * rows if reads else 0) + in_bytes,
         out_bytes=(writes * row_bytes * rows if writes else 0) + out_bytes,
         count=count,
-        dims={"rows": rows, "width": width, **dims},
+        dims=dims if chosen is None else {**dims, "chosen": chosen},
     )
 
 
@@ -668,7 +723,7 @@ def recurrence(
     per_token, per_chunk = _passed_bytes(
         key_dim, value_dim, chunk, key_heads / value_heads, delta_rule, decays, elem_bytes
     )
-    dims: dict[str, Number] = {"rows": tokens, "width": state, "walks": value_heads * batch, "q_len": q_len}
+    dims: Dims = {"rows": tokens, "width": state, "walks": value_heads * batch, "q_len": q_len}
     dims |= {"chunk": chunk, "delta_rule": delta_rule, "decays": decays, "key_dim": key_dim}
     dims |= {"passed_bytes": per_token * value_heads * tokens, "passed_states": per_chunk * value_heads * batch}
     return Op(
