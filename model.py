@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar, NotRequired, TypedDict, Unpack
+from typing import TYPE_CHECKING, ClassVar, NotRequired, TypedDict, TypeGuard, Unpack
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from ridgepoint.ops import Number, Op, embedding, linear, rms_norm, sample, smal
 
 if TYPE_CHECKING:
     from ridgepoint.estimator import Case
+    from ridgepoint.readers.catalogue import AnyModel
 
 ELEM_BYTES = {"fp16": 2, "bf16": 2}
 QK_NORMS = ("none", "head", "heads", "qkv", "projection", "unweighted")
@@ -370,7 +371,7 @@ class Model:
         return layers * (heads * key_dim * value_dim * self.state_elem_bytes + conv) if layers else 0
 
 
-def is_model(record: object) -> bool:
+def is_model(record: object) -> "TypeGuard[AnyModel]":
     """Does it answer what is ASKED of a model?"""
     return all(hasattr(type(record), name) or name in getattr(record, "__dict__", ()) for name in ASKED)
 

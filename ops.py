@@ -42,7 +42,7 @@ class Dims(TypedDict, total=False):
     top_k: Number  # experts of a token
     imbalance: Number  # of loads, as in expert_groups
     tiles: Floats  # [..., kernels.moe.HEIGHTS]: of all experts, where they are known
-    untuned: "np.ndarray[Any, np.dtype[np.bool_]]"  # has the engine no tuned tile for these experts?
+    untuned: "np.bool_ | np.ndarray[Any, np.dtype[np.bool_]]"  # has the engine no tuned tile for these experts?
     # attention, and an indexer's scores
     q_len: Number  # new tokens of a sequence; of recurrent layers too
     kv_len: Number  # keys that are read once

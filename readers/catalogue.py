@@ -7,6 +7,7 @@ import stat
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ridgepoint.inputs import MAX_SIZE, InputError, nearest, pick, shown
 from ridgepoint.layers.formats import Precision, Unread
@@ -14,6 +15,11 @@ from ridgepoint.model import Model
 from ridgepoint.readers.checkpoints import formats_or_why
 from ridgepoint.readers.config import Config, defaults
 from ridgepoint.readers.families import FAMILIES
+
+if TYPE_CHECKING:
+    from ridgepoint.readers.traced import TracedModel
+
+    AnyModel = Model | TracedModel
 
 CATALOGUE = Path(__file__).resolve().parent.parent / "catalog" / "models"
 MAX_FILE_BYTES = 2**24
@@ -115,7 +121,7 @@ def checkpoint_formats(values: dict) -> Precision | Unread | None:
     return None if own is None else formats_or_why({"quantization_config": own})
 
 
-def any_model(values: object, *, name: str, title: str, source: str = ""):
+def any_model(values: object, *, name: str, title: str, source: str = "") -> "AnyModel":
     """The Model that a parsed config.json describes, or the TracedModel of a family without an explicit graph. Raises
     InputError.
     """
@@ -141,7 +147,7 @@ def any_model(values: object, *, name: str, title: str, source: str = ""):
     )
 
 
-def load_model(path: Path):
+def load_model(path: Path) -> "AnyModel":
     """The Model or TracedModel in a config.json, or in a folder that holds one. Raises InputError."""
     folder = os.path.isdir(path)  # unlike Path.is_dir, False for a path that is too long or not to be searched
     file = path / "config.json" if folder else path
@@ -237,12 +243,12 @@ def plain_names() -> dict[str, str]:
     return {plain(hub): name for hub, name in hub_names().items()} | {plain(name): name for name in catalogue_names()}
 
 
-def find_model(name: str):
+def find_model(name: object) -> "AnyModel":
     """The Model (or TracedModel) of a name in the catalogue or on the hub (an -Instruct has its base's sizes), or of a
     config.json or the folder that holds it. Raises InputError.
     """
     if not isinstance(name, str) or not name:
-        return pick("model", name, catalogue_names())
+        name = pick("model", name, catalogue_names())  # raises: it is none
     if name.lower() in catalogue_names():
         return catalogue_model(name.lower())
     try:
