@@ -29,7 +29,7 @@ def leave(message: str, status: int) -> None:
 
 def guarded(run: Callable[[list[str]], str], argv: list[str]) -> int:
     """Prints what `run` returns; the exit status. Bad input is one line on stderr and status 2, Ctrl-C one and 130."""
-    from inputs import InputError
+    from ridgepoint.inputs import InputError
 
     for stream in (sys.stdout, sys.stderr):  # a title that the encoding has no letters for is printed with escapes
         if hasattr(stream, "reconfigure"):
@@ -63,7 +63,7 @@ def guarded(run: Callable[[list[str]], str], argv: list[str]) -> int:
 
 def printed(run: Callable[[list[str]], str], argv: list[str]) -> int:
     """Prints what `run` returns. Raises InputError where that can't be written."""
-    from inputs import InputError
+    from ridgepoint.inputs import InputError
 
     text = run(argv)
     if sys.stdout is None:
@@ -75,45 +75,3 @@ def printed(run: Callable[[list[str]], str], argv: list[str]) -> int:
     except OSError as error:
         raise InputError(f"can't write the output: {error.strerror}") from error
     return 0
-
-
-def line_parser(prog: str, description: str | None):
-    """An argparse parser whose refusals are one line: an InputError. description: a docstring."""
-    import argparse
-
-    from inputs import InputError, nearest
-
-    class Parser(argparse.ArgumentParser):
-        def error(self, message):
-            unknown = message.removeprefix("unrecognized arguments: ").split()[0]
-            hint = nearest(unknown, self._option_string_actions) if unknown.startswith("-") else ""
-            raise InputError(f"{message}{hint}; see --help")
-
-    return Parser(prog=prog, description=(description or prog).splitlines()[0], allow_abbrev=False)
-
-
-def number(name: str, text: str) -> int | float:
-    """int where `text` is one, otherwise float: 8, 3e12. Raises InputError."""
-    from inputs import InputError
-
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            pass
-    raise InputError(f"{name} must be a number, not {text!r}")
-
-
-def truth(name: str, text: str) -> bool:
-    """true or false. Raises InputError."""
-    from inputs import pick
-
-    return {"true": True, "false": False}[pick(name, text.lower(), ("true", "false"))]
-
-
-def flag(name: str) -> str:
-    """The flag of a field of a case.
-    >>> flag("input_tokens")
-    '--input-tokens'
-    """
-    return "--" + name.replace("_", "-")

@@ -7,7 +7,7 @@ dataclasses.replace(A100_80GB_PCIE, dram_bytes_per_s=3e12).
 import re
 from dataclasses import dataclass, fields, replace
 
-from inputs import InputError, check_unit, nearest, shown
+from ridgepoint.inputs import InputError, check_unit, nearest, shown
 
 MHZ = 1e6
 GB = 1e9  # data sheets' gigabyte

@@ -8,10 +8,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from inputs import InputError, check_size, pick, shown
-from layers import MIXERS, MLPS, NONE, Pass, after
-from ops import Number, Op, embedding, linear, rms_norm, sample, smaller
-from precision import Precision, Unread
+from ridgepoint.inputs import InputError, check_size, pick, shown
+from ridgepoint.layers.formats import Precision, Unread
+from ridgepoint.layers.letters import MIXERS, MLPS, NONE, after
+from ridgepoint.layers.sizes import Pass
+from ridgepoint.ops import Number, Op, embedding, linear, rms_norm, sample, smaller
 
 ELEM_BYTES = {"fp16": 2, "bf16": 2}
 QK_NORMS = ("none", "head", "heads", "qkv", "projection", "unweighted")

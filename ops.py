@@ -7,13 +7,16 @@ least: every operand once per launch.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict, Unpack
 
 import numpy as np
-from numpy import ndarray
 
-from experts import distinct_experts
+if TYPE_CHECKING:
+    from ridgepoint.layers.formats import Format, Precision
 
-Number = int | float | ndarray
+Floats = np.ndarray[Any, np.dtype[np.float64]]
+Number = int | float | Floats
 
 TOKEN_ID_BYTES = 8  # int64, as torch's embedding takes and argmax returns
 
@@ -47,94 +50,104 @@ class Op:
     def activation_bytes(self) -> Number:
         return self.in_bytes + self.out_bytes
 
-
-def _operands(d_in: int, dtype: str, elem_bytes: int, precision) -> tuple[str, float, float, dict]:
-    """What a product multiplies, the bytes of an element of x and of W with their scales, and the dims that say so."""
-    if precision is None:
-        return dtype, elem_bytes, elem_bytes, {}
-    a_bytes, b_bytes = (form.element_bytes(d_in) for form in (precision.activations, precision.weights))
-    widths = {"a_bytes": a_bytes, "b_bytes": b_bytes, "c_bytes": elem_bytes}
-    if precision.activations.group:
-        widths["scale_group"] = precision.activations.group
-    return precision.mma_dtype, a_bytes, b_bytes, widths
+    def expert_tiles(self, rows: int) -> Number:
+        """Of a grouped product: `expert_tiles` of its own routing."""
+        experts, top_k, imbalance = (float(self.dims[name]) for name in ("experts", "top_k", "imbalance"))
+        return expert_tiles(self.dims["tokens"], int(experts), top_k, rows, imbalance)
 
 
-def linear(
+class Tail(TypedDict):
+    """What every rule takes: what it computes in, bytes of an element that it reads or writes, launches per pass."""
+
+    dtype: str
+    elem_bytes: int
+    count: NotRequired[int]
+
+
+class Layer(Tail):
+    """And a linear layer. bias: elements read beside each matrix W. precision: whose formats W and x have, scales
+    included; y has elem_bytes.
+    """
+
+    d_in: int
+    d_out: int
+    bias: NotRequired[int]
+    precision: NotRequired["Precision | None"]
+
+
+class Cached(Tail):
+    """And what reads or writes the KV cache. kv_elem_bytes: of its elements with their scales, if not elem_bytes."""
+
+    kv_elem_bytes: NotRequired[float | None]
+
+
+class Heads(Cached):
+    """And attention. v_head_dim: of V and the output, if not head_dim. sinks: learned logits."""
+
+    heads: int
+    kv_heads: int
+    head_dim: int
+    v_head_dim: NotRequired[int | None]
+    sinks: NotRequired[int]
+
+
+# Products ---------------------------------------------------------------------------------------------------------
+
+
+def _product(
     name: str,
+    kind: str,
+    rows: Number,
+    dims: dict[str, Number],
     *,
-    tokens: Number,
     d_in: int,
     d_out: int,
+    bias: int = 0,
+    precision: "Precision | None" = None,
+    parts: int = 1,
+    matrices: Number = 1,
     dtype: str,
     elem_bytes: int,
     count: int = 1,
-    bias: int = 0,
-    precision=None,
 ) -> Op:
-    """y[t, out] = x[t, in] @ W[in, out].
-    flops = 2*t*in*out (a multiply-add is 2); W is read once per launch. bias: elements read beside W.
-    precision: a precision.Precision, whose formats W and x then have, scales included; y has elem_bytes.
+    """`parts` products of [rows, in] and [in, out], for which `matrices` are read."""
+    a_bytes: Number = elem_bytes
+    b_bytes: Number = elem_bytes
+    if precision is not None:
+        dtype = precision.mma_dtype
+        a_bytes, b_bytes = (form.element_bytes(d_in) for form in (precision.activations, precision.weights))
+        dims = {**dims, "a_bytes": a_bytes, "b_bytes": b_bytes, "c_bytes": elem_bytes}
+        if precision.activations.group:
+            dims["scale_group"] = precision.activations.group
+    return Op(
+        name=name,
+        kind=kind,
+        unit="tensor",
+        dtype=dtype,
+        flops=2 * parts * d_in * d_out * rows,
+        weight_bytes=(d_in * d_out * b_bytes + bias * elem_bytes) * matrices,
+        in_bytes=parts * d_in * a_bytes * rows,
+        out_bytes=parts * d_out * elem_bytes * rows,
+        count=count,
+        dims={"m": rows, "n": d_out, "k": d_in, **dims},
+    )
+
+
+def linear(name: str, *, tokens: Number, **layer: Unpack[Layer]) -> Op:
+    """y[t, out] = x[t, in] @ W[in, out]. flops = 2*t*in*out (a multiply-add is 2); W is read once per launch.
     Source: equals torch FlopCounterMode's aten.mm (tests/test_oracle.py).
     >>> linear("q", tokens=1, d_in=4096, d_out=4096, dtype="fp16", elem_bytes=2).flops
     33554432
     """
-    dtype, a_bytes, b_bytes, widths = _operands(d_in, dtype, elem_bytes, precision)
-    return Op(
-        name=name,
-        kind="gemm",
-        unit="tensor",
-        dtype=dtype,
-        flops=2 * d_in * d_out * tokens,
-        weight_bytes=d_in * d_out * b_bytes + bias * elem_bytes,
-        in_bytes=d_in * a_bytes * tokens,
-        out_bytes=d_out * elem_bytes * tokens,
-        count=count,
-        dims={"m": tokens, "n": d_out, "k": d_in, **widths},
-    )
+    return _product(name, "gemm", tokens, {}, **layer)
 
 
-def batched_linear(
-    name: str,
-    *,
-    tokens: Number,
-    parts: int,
-    d_in: int,
-    d_out: int,
-    dtype: str,
-    elem_bytes: int,
-    count: int = 1,
-) -> Op:
+def batched_linear(name: str, *, tokens: Number, parts: int, d_in: int, d_out: int, **tail: Unpack[Tail]) -> Op:
     """`parts` linears side by side in one launch, each with its own weights and its own slice of the input: one a
     head, say. flops = 2*t*parts*in*out.
     """
-    return Op(
-        name=name,
-        kind="gemm",
-        unit="tensor",
-        dtype=dtype,
-        flops=2 * parts * d_in * d_out * tokens,
-        weight_bytes=parts * d_in * d_out * elem_bytes,
-        in_bytes=parts * d_in * elem_bytes * tokens,
-        out_bytes=parts * d_out * elem_bytes * tokens,
-        count=count,
-        dims={"m": tokens, "n": d_out, "k": d_in, "batch": parts},
-    )
-
-
-def quantize(name: str, *, tokens: Number, width: int, dtype: str, elem_bytes: int, form, count: int = 1) -> Op:
-    """Narrows the activations before a GEMM: reads x, writes it in `form` (a precision.Format) with its scales.
-    3 per element: magnitude, maximum, multiply.
-    """
-    return Op(
-        name=name,
-        kind="quantize",
-        dtype=dtype,
-        flops=3 * width * tokens,
-        in_bytes=width * elem_bytes * tokens,
-        out_bytes=width * form.element_bytes(width) * tokens,
-        count=count,
-        dims={"rows": tokens, "width": width},
-    )
+    dims: dict[str, Number] = {"batch": parts}
+    return _product(name, "gemm", tokens, dims, d_in=d_in, d_out=d_out, parts=parts, matrices=parts, **tail)
 
 
 def grouped_linear(
@@ -143,88 +156,77 @@ def grouped_linear(
     tokens: Number,
     experts: int,
     top_k: int,
-    d_in: int,
-    d_out: int,
-    dtype: str,
-    elem_bytes: int,
-    count: int = 1,
-    bias: int = 0,
     imbalance: float = 0.0,
-    precision=None,
     width: int | None = None,
+    **layer: Unpack[Layer],
 ) -> Op:
     """One linear layer of a mixture of experts: each of tokens * top_k (token, expert) pairs through its expert, all
     experts in one launch. flops = 2 * pairs * in * out; only the weights of experts that are chosen are read.
-    bias: elements that an expert has beside its matrix. precision: as in `linear`.
-    imbalance: the load of the r-th busiest expert goes with r ** -imbalance; 0 is uniform. width: of an expert between
-    its two layers (d_out).
+    imbalance: as in `expert_groups`. width: of an expert between its two layers (d_out).
     """
-    pairs = top_k * tokens
     active = distinct_experts(tokens, experts, top_k, imbalance)
-    dtype, a_bytes, b_bytes, widths = _operands(d_in, dtype, elem_bytes, precision)
-    return Op(
-        name=name,
-        kind="grouped_gemm",
-        unit="tensor",
-        dtype=dtype,
-        flops=2 * d_in * d_out * pairs,
-        weight_bytes=(d_in * d_out * b_bytes + bias * elem_bytes) * active,
-        in_bytes=d_in * a_bytes * pairs,
-        out_bytes=d_out * elem_bytes * pairs,
-        count=count,
-        dims={
-            "m": pairs,
-            "n": d_out,
-            "k": d_in,
-            "experts": experts,
-            "active": active,
-            "width": d_out if width is None else width,
-        }
-        | {"tokens": tokens, "top_k": top_k, "imbalance": imbalance, **widths},
-    )
+    dims = {"experts": experts, "active": active, "width": layer["d_out"] if width is None else width}
+    dims |= {"tokens": tokens, "top_k": top_k, "imbalance": imbalance}
+    return _product(name, "grouped_gemm", top_k * tokens, dims, matrices=active, **layer)
 
 
-def route(
-    name: str,
-    *,
-    tokens: Number,
-    experts: int,
-    top_k: int,
-    dtype: str,
-    elem_bytes: int,
-    count: int = 1,
-    weights: int = 0,
-) -> Op:
-    """Chooses each token's experts from the router's logits: a softmax (5 per logit: max, subtract, exp, sum, divide)
-    and a top-k (a compare per logit); writes an index and a weight, 4 bytes each, for each of its experts.
-    weights: learned scales of the experts.
+# Experts: how tokens spread over those of a mixture, each choosing top_k different ones ---------------------------
+
+GROUPS = 32  # of experts with like loads, finer towards the busiest, so that a sweep stays cheap
+
+
+@lru_cache(maxsize=256)
+def expert_groups(experts: int, top_k: float, imbalance: float) -> tuple[Floats, Floats]:
+    """(experts in each group, the chance that a token chooses one of them), busiest first. The load of the r-th
+    busiest goes with r ** -imbalance; 0 is uniform, and one group.
+    The chances of all experts add up to top_k and none is above 1: what the busiest can't take goes to the others, in
+    proportion.
+    >>> count, chance = expert_groups(3, 1, 1.0)  # loads as 1 : 1/2 : 1/3
+    >>> [round(float(x), 4) for x in chance]
+    [0.5455, 0.2727, 0.1818]
     """
-    logits = experts * tokens
-    return Op(
-        name=name,
-        kind="route",
-        dtype=dtype,
-        flops=6 * logits,
-        weight_bytes=weights * elem_bytes,
-        in_bytes=elem_bytes * logits,
-        out_bytes=8 * top_k * tokens,
-        count=count,
-        dims={"rows": tokens, "width": experts},
-    )
+    if not imbalance:
+        return np.array([float(experts)]), np.array([top_k / experts])
+    load = np.arange(1, experts + 1, dtype=float) ** -imbalance
+    full = 0  # experts that every token chooses
+    while full < top_k and (top_k - full) * load[full] > load[full:].sum():
+        full += 1
+    chance = np.ones(experts)
+    chance[full:] = np.minimum((top_k - full) * load[full:] / load[full:].sum(), 1.0)
+    edges = np.unique(np.round(np.geomspace(1, experts + 1, GROUPS + 1))).astype(int) - 1
+    count = np.diff(edges).astype(float)
+    return count, np.add.reduceat(chance, edges[:-1]) / count
 
 
-def combine(name: str, *, tokens: Number, top_k: int, hidden: int, dtype: str, elem_bytes: int, count: int = 1) -> Op:
-    """Sums the results of each token's experts by their weights: a multiply-add per element of each."""
-    return Op(
-        name=name,
-        kind="combine",
-        dtype=dtype,
-        flops=2 * top_k * hidden * tokens,
-        in_bytes=top_k * hidden * elem_bytes * tokens,
-        out_bytes=hidden * elem_bytes * tokens,
-        count=count,
-        dims={"rows": tokens, "width": top_k * hidden},
-    )
+def distinct_experts(tokens: Number, experts: int, top_k: float, imbalance: float = 0.0) -> Number:
+    """Expected number of experts that at least one of `tokens` chooses: the sum over experts of
+    1 - (1 - chance) ** tokens; with uniform routing the chance is top_k / experts.
+    >>> distinct_experts(1, 8, 2)
+    2.0
+    """
+    if not imbalance:
+        return experts * (1 - (1 - top_k / experts) ** tokens)
+    count, chance = expert_groups(experts, top_k, imbalance)
+    return (count * (1 - (1 - chance) ** np.asarray(tokens, dtype=float)[..., None])).sum(-1)
+
+
+def expert_tiles(tokens: Number, experts: int, top_k: float, rows: int, imbalance: float = 0.0) -> Floats:
+    """Expected sum over experts of ceil(its tokens / rows), the tiles that hold them.
+    An expert with `mean` tokens on average, chosen at all with chance `used`, fills mean / rows tiles, and its last
+    tile is on average a half, less half a row, too long: mean / rows + used * (rows - 1) / (2 * rows), but never less
+    than the one tile of an expert that is used. Exact for one row, for few tokens and for many.
+    >>> float(expert_tiles(10, 4, 2, 1))  # one row a tile: as many tiles as tokens * top_k
+    20.0
+    >>> float(expert_tiles(1, 8, 2, 64))  # one token: a tile for each of its experts
+    2.0
+    """
+    count, chance = expert_groups(experts, top_k, imbalance)
+    each = np.asarray(tokens, dtype=float)[..., None]
+    used, mean = 1 - (1 - chance) ** each, each * chance
+    return (count * np.maximum(used, mean / rows + used * (rows - 1) / (2 * rows))).sum(-1)
+
+
+# Attention --------------------------------------------------------------------------------------------------------
 
 
 def visible_keys(q_len: Number, kv_len: Number, window: Number | None = None) -> Number:
@@ -240,8 +242,8 @@ def visible_keys(q_len: Number, kv_len: Number, window: Number | None = None) ->
     every = q_len * (kv_len - q_len) + q_len * (q_len + 1) // 2
     if window is None:
         return every
-    last, before = kv_len - window, kv_len - q_len - window  # keys that the last query misses, and one before all
-    last, before = last * (last > 0), before * (before > 0)
+    last = larger(kv_len - window, 0)  # keys that the last query misses
+    before = larger(kv_len - q_len - window, 0)  # and one before all
     return every - (last * (last + 1) // 2 - before * (before + 1) // 2)
 
 
@@ -252,7 +254,7 @@ def few_queries(q_len: Number, kv_len: Number) -> bool:
     """Does a pass decode (one new token), or verify a few guesses after a long context? It then runs decode's kernels,
     with the queries of a sequence in one tile.
     """
-    return np.ndim(q_len) == 0 and q_len <= FEW and bool(np.all(np.asarray(kv_len) > q_len))
+    return bool(np.ndim(q_len) == 0 and q_len <= FEW and np.all(np.asarray(kv_len) > q_len))
 
 
 def smaller(a: Number, b: Number) -> Number:
@@ -271,7 +273,7 @@ def visible_in_chunk(q_len: Number, kv_len: Number, chunk: int) -> Number:
     7
     """
 
-    def up_to(position):
+    def up_to(position: Number) -> Number:
         chunks, rest = position // chunk, position % chunk
         return chunks * (chunk * (chunk + 1) // 2) + rest * (rest + 1) // 2
 
@@ -279,27 +281,11 @@ def visible_in_chunk(q_len: Number, kv_len: Number, chunk: int) -> Number:
 
 
 def attention(
-    name: str,
-    *,
-    batch: Number,
-    q_len: Number,
-    kv_len: Number,
-    heads: int,
-    kv_heads: int,
-    head_dim: int,
-    dtype: str,
-    elem_bytes: int,
-    count: int = 1,
-    kv_elem_bytes: float | None = None,
-    v_head_dim: int | None = None,
-    window: Number | None = None,
-    sinks: int = 0,
+    name: str, *, batch: Number, q_len: Number, kv_len: Number, window: Number | None = None, **heads: Unpack[Heads]
 ) -> Op:
     """Causal flash attention: o[b, q, h, d] = softmax(Q K^T / sqrt(d)) V, scores never leave the SM.
     flops = 2 matmuls * 2 * d * (batch * heads * visible keys); K and V are read once per KV head (GQA).
-    The softmax runs on the CUDA cores beside the MMAs and is not in `flops`.
-    kv_elem_bytes: of an element of the cache with its scales, if not elem_bytes; the MMAs stay in `dtype`.
-    v_head_dim: d of V and the output, where it isn't head_dim. sinks: learned logits.
+    The softmax runs on the CUDA cores beside the MMAs and is not in `flops`; the MMAs stay in `dtype`.
     window: a sliding layer's queries see no more than so many keys, and older ones are not read.
     Source: FlashAttention-2, arXiv:2307.08691, section 3; FLOPs equal torch's two bmm, less the masked half.
     >>> attention("a", batch=1, q_len=1, kv_len=10, heads=4, kv_heads=1, head_dim=2,
@@ -307,23 +293,8 @@ def attention(
     320
     """
     keys = kv_len if window is None else smaller(kv_len, window + q_len - 1)
-    return attention_over(
-        name,
-        batch=batch,
-        q_len=q_len,
-        keys=keys,
-        pairs=visible_keys(q_len, kv_len, window),
-        heads=heads,
-        kv_heads=kv_heads,
-        head_dim=head_dim,
-        v_head_dim=v_head_dim,
-        window=window,
-        dtype=dtype,
-        elem_bytes=elem_bytes,
-        kv_elem_bytes=kv_elem_bytes,
-        count=count,
-        sinks=sinks,
-    )
+    pairs = visible_keys(q_len, kv_len, window)
+    return attention_over(name, batch=batch, q_len=q_len, keys=keys, pairs=pairs, window=window, **heads)
 
 
 def attention_over(
@@ -356,6 +327,12 @@ def attention_over(
     both = head_dim + value_dim
     stored = both if key_elems is None else key_elems
     kv_elem_bytes = kv_elem_bytes or elem_bytes
+    dims: dict[str, Number] = {"batch": batch, "q_len": q_len, "kv_len": keys}
+    dims |= {"heads": heads, "kv_heads": kv_heads, "head_dim": head_dim}
+    dims |= {"kv_elem_bytes": kv_elem_bytes, "io_elem_bytes": elem_bytes}
+    dims |= {} if v_head_dim is None else {"v_head_dim": value_dim, "kv_width": stored}
+    dims |= {} if window is None else {"window": window}
+    dims |= {"own_keys": True} if own_keys else {}
     return Op(
         name=name,
         kind="attention",
@@ -367,19 +344,7 @@ def attention_over(
         in_bytes=elem_bytes * (heads * head_dim * batch * q_len),
         out_bytes=elem_bytes * (heads * value_dim * batch * q_len),
         count=count,
-        dims={
-            "batch": batch,
-            "q_len": q_len,
-            "kv_len": keys,
-            "heads": heads,
-            "kv_heads": kv_heads,
-            "head_dim": head_dim,
-            "kv_elem_bytes": kv_elem_bytes,
-            "io_elem_bytes": elem_bytes,
-        }
-        | ({} if v_head_dim is None else {"v_head_dim": value_dim, "kv_width": stored})
-        | ({} if window is None else {"window": window})
-        | ({"own_keys": True} if own_keys else {}),
+        dims=dims,
     )
 
 
@@ -428,10 +393,7 @@ def latent_attention(
     rope_dim: int = 64,
     nope_dim: int = 128,
     v_dim: int = 128,
-    dtype: str,
-    elem_bytes: int,
-    kv_elem_bytes: float | None = None,
-    count: int = 1,
+    **cached: Unpack[Cached],
 ) -> Op:
     """Multi-head latent attention (DeepSeek-V2, arXiv:2405.04434, section 2.1), causal. As prefill runs it: heads of
     their own keys (nope_dim + rope_dim) and values (v_dim), expanded before. absorbed, as decode does: all heads
@@ -453,12 +415,9 @@ def latent_attention(
         head_dim=d,
         v_head_dim=v,
         key_elems=key_elems,
-        dtype=dtype,
-        elem_bytes=elem_bytes,
-        kv_elem_bytes=kv_elem_bytes,
-        count=count,
+        **cached,
     )
-    return replace(op, dims=dict(op.dims) | {"rotated": rope_dim})
+    return replace(op, dims={**op.dims, "rotated": rope_dim})
 
 
 def naive_attention(
@@ -469,177 +428,107 @@ def naive_attention(
     heads: int,
     kv_heads: int,
     head_dim: int,
-    dtype: str,
-    elem_bytes: int,
-    count: int = 1,
     v_head_dim: int | None = None,
     prefix: str = "",
+    **tail: Unpack[Tail],
 ) -> list[Op]:
     """Unfused attention: QK^T, softmax, PV as three kernels, the scores going through DRAM between them.
     Unlike flash attention it computes the full q x kv square: a batched GEMM can't skip the masked half.
     flops = 2*b*h*q*kv*d for each GEMM; 5 per score for the softmax (scale, max, subtract, exp, sum/divide).
     Source: torch FlopCounterMode's aten.bmm for QK^T and PV.
     """
-    scores = heads * batch * q_len * kv_len
-    value_dim = v_head_dim or head_dim
+    rows, value_dim, elem_bytes = heads * batch * q_len, v_head_dim or head_dim, tail["elem_bytes"]
+    scores = rows * kv_len
     q_bytes, out_bytes = (heads * dim * elem_bytes * batch * q_len for dim in (head_dim, value_dim))
     k_bytes, v_bytes = (kv_heads * dim * elem_bytes * batch * kv_len for dim in (head_dim, value_dim))
-    common = {"dtype": dtype, "count": count}
-    # one independent GEMM per (sequence, KV head); the query heads of a group are stacked along m
-    group_rows, groups = heads // kv_heads * q_len, kv_heads * batch
+    qk, pv = (2 * dim * scores for dim in (head_dim, value_dim))
+    moved = elem_bytes * scores
+
+    def product(part: str, n: Number, k: Number, **numbers: Number) -> Op:
+        # one independent GEMM per (sequence, KV head); the query heads of a group are stacked along m
+        dims = {"m": heads // kv_heads * q_len, "n": n, "k": k, "batch": kv_heads * batch}
+        numbers["count"] = tail.get("count", 1)
+        return Op(name=prefix + part, kind="gemm", unit="tensor", dtype=tail["dtype"], dims=dims, **numbers)
+
     return [
-        Op(
-            name=prefix + "qk_scores",
-            kind="gemm",
-            unit="tensor",
-            flops=2 * head_dim * scores,
-            in_bytes=q_bytes,
-            kv_bytes=k_bytes,
-            out_bytes=elem_bytes * scores,
-            dims={"m": group_rows, "n": kv_len, "k": head_dim, "batch": groups},
-            **common,
-        ),
-        Op(
-            name=prefix + "softmax",
-            kind="softmax",
-            flops=5 * scores,
-            in_bytes=elem_bytes * scores,
-            out_bytes=elem_bytes * scores,
-            dims={"rows": heads * batch * q_len, "width": kv_len},
-            **common,
-        ),
-        Op(
-            name=prefix + "pv",
-            kind="gemm",
-            unit="tensor",
-            flops=2 * value_dim * scores,
-            in_bytes=elem_bytes * scores,
-            kv_bytes=v_bytes,
-            out_bytes=out_bytes,
-            dims={"m": group_rows, "n": value_dim, "k": kv_len, "batch": groups},
-            **common,
-        ),
+        product("qk_scores", kv_len, head_dim, flops=qk, in_bytes=q_bytes, kv_bytes=k_bytes, out_bytes=moved),
+        _stream(prefix + "softmax", "softmax", rows, kv_len, flops=5 * scores, **tail),
+        product("pv", value_dim, kv_len, flops=pv, in_bytes=moved, kv_bytes=v_bytes, out_bytes=out_bytes),
     ]
 
 
-def rms_norm(
+# Streams: rows of `width` elements, read, hardly worked on, and written -------------------------------------------
+
+
+def _stream(
     name: str,
+    kind: str,
+    rows: Number,
+    width: Number,
     *,
-    tokens: Number,
-    hidden: int,
+    flops: Number = 0,
+    reads: int = 1,
+    writes: int = 1,
+    weights: Number = 0,
+    kv_bytes: Number = 0,
+    in_bytes: Number = 0,
+    out_bytes: Number = 0,
     dtype: str,
     elem_bytes: int,
     count: int = 1,
-    weights: int | None = None,
+    **dims: Number,
 ) -> Op:
+    """A kernel that reads `reads` tensors of rows x width and `weights` elements, and writes `writes` tensors; bytes
+    are those of anything else. What it doesn't read or write is the number 0, in a sweep too.
+    """
+    row_bytes = width * elem_bytes
+    return Op(
+        name=name,
+        kind=kind,
+        dtype=dtype,
+        flops=flops,
+        weight_bytes=weights * elem_bytes,
+        kv_bytes=kv_bytes,
+        in_bytes=(reads * row_bytes * rows if reads else 0) + in_bytes,
+        out_bytes=(writes * row_bytes * rows if writes else 0) + out_bytes,
+        count=count,
+        dims={"rows": rows, "width": width, **dims},
+    )
+
+
+def rms_norm(name: str, *, tokens: Number, hidden: int, weights: int | None = None, **tail: Unpack[Tail]) -> Op:
     """y = x / rms(x) * w. 4 per element: square, sum, times 1/rms, times w. Reads and writes the row once.
     `weights`: elements of w, where they are not one for each of the row.
     >>> rms_norm("n", tokens=1, hidden=4096, dtype="fp16", elem_bytes=2).bytes  # x, w, y: 3 * 8192
     24576
     """
-    return Op(
-        name=name,
-        kind="norm",
-        dtype=dtype,
-        flops=4 * hidden * tokens,
-        weight_bytes=(hidden if weights is None else weights) * elem_bytes,
-        in_bytes=hidden * elem_bytes * tokens,
-        out_bytes=hidden * elem_bytes * tokens,
-        count=count,
-        dims={"rows": tokens, "width": hidden},
-    )
+    weights = hidden if weights is None else weights
+    return _stream(name, "norm", tokens, hidden, flops=4 * hidden * tokens, weights=weights, **tail)
 
 
-def gated_norm(
-    name: str,
-    *,
-    rows: Number,
-    width: int,
-    weights: int,
-    dtype: str,
-    elem_bytes: int,
-    count: int = 1,
-) -> Op:
+def gated_norm(name: str, *, rows: Number, width: int, weights: int, **tail: Unpack[Tail]) -> Op:
     """y = x / rms(x) * w * silu(z): rms_norm's 4 per element and swiglu's 5; reads x and the gate z."""
-    return Op(
-        name=name,
-        kind="norm",
-        dtype=dtype,
-        flops=9 * width * rows,
-        weight_bytes=weights * elem_bytes,
-        in_bytes=2 * width * elem_bytes * rows,
-        out_bytes=width * elem_bytes * rows,
-        count=count,
-        dims={"rows": rows, "width": width},
-    )
+    return _stream(name, "norm", rows, width, flops=9 * width * rows, reads=2, weights=weights, **tail)
 
 
-def add_rms_norm(name: str, *, tokens: Number, hidden: int, dtype: str, elem_bytes: int, count: int = 1) -> Op:
+def add_rms_norm(name: str, *, tokens: Number, hidden: int, **tail: Unpack[Tail]) -> Op:
     """r = r + x; y = r / rms(r) * w: the residual add fused with the norm that follows it, as engines do.
     5 per element (the add, then rms_norm's 4); reads x and r, writes r and y.
     """
-    return Op(
-        name=name,
-        kind="norm",
-        dtype=dtype,
-        flops=5 * hidden * tokens,
-        weight_bytes=hidden * elem_bytes,
-        in_bytes=2 * hidden * elem_bytes * tokens,
-        out_bytes=2 * hidden * elem_bytes * tokens,
-        count=count,
-        dims={"rows": tokens, "width": hidden},
-    )
+    return _stream(name, "norm", tokens, hidden, flops=5 * hidden * tokens, reads=2, writes=2, weights=hidden, **tail)
 
 
-def residual_add(
-    name: str,
-    *,
-    tokens: Number,
-    hidden: int,
-    dtype: str,
-    elem_bytes: int,
-    count: int = 1,
-    weights: int = 0,
-) -> Op:
+def residual_add(name: str, *, tokens: Number, hidden: int, weights: int = 0, **tail: Unpack[Tail]) -> Op:
     """r = r + x, where it is not fused with a norm: 1 per element, two tensors in, one out."""
-    return Op(
-        name=name,
-        kind="residual",
-        dtype=dtype,
-        flops=hidden * tokens,
-        weight_bytes=weights * elem_bytes,
-        in_bytes=2 * hidden * elem_bytes * tokens,
-        out_bytes=hidden * elem_bytes * tokens,
-        count=count,
-        dims={"rows": tokens, "width": hidden},
-    )
+    return _stream(name, "residual", tokens, hidden, flops=hidden * tokens, reads=2, weights=weights, **tail)
 
 
-def rope(
-    name: str,
-    *,
-    tokens: Number,
-    heads: int,
-    kv_heads: int,
-    head_dim: int,
-    dtype: str,
-    elem_bytes: int,
-    count: int = 1,
-) -> Op:
+def rope(name: str, *, tokens: Number, heads: int, kv_heads: int, head_dim: int, **tail: Unpack[Tail]) -> Op:
     """Rotates Q and K in place: per pair (x1*cos - x2*sin, x2*cos + x1*sin), 6 per pair = 3 per element.
     Reads and writes every element, and reads one cos and one sin per pair position of each token.
     """
-    elems = (heads + kv_heads) * head_dim * tokens
-    return Op(
-        name=name,
-        kind="rope",
-        dtype=dtype,
-        flops=3 * elems,
-        in_bytes=elem_bytes * elems + head_dim * elem_bytes * tokens,
-        out_bytes=elem_bytes * elems,
-        count=count,
-        dims={"rows": tokens, "width": (heads + kv_heads) * head_dim},
-    )
+    width, angle_bytes = (heads + kv_heads) * head_dim, head_dim * tail["elem_bytes"] * tokens
+    return _stream(name, "rope", tokens, width, flops=3 * (width * tokens), in_bytes=angle_bytes, **tail)
 
 
 def kv_write(
@@ -648,142 +537,100 @@ def kv_write(
     tokens: Number,
     kv_heads: int,
     head_dim: int,
-    dtype: str,
-    elem_bytes: int,
-    count: int = 1,
     kv_elem_bytes: float | None = None,
     v_head_dim: int | None = None,
+    **tail: Unpack[Tail],
 ) -> Op:
     """Copies this pass's K and V into the cache: no FLOPs, one read and one write per element.
-    kv_elem_bytes: of an element of the cache with its scales, if not elem_bytes. v_head_dim: of V, if not head_dim.
+    kv_elem_bytes: as in Cached. v_head_dim: of V, if not head_dim.
     """
     width = kv_heads * (head_dim + (head_dim if v_head_dim is None else v_head_dim))
-    elems = width * tokens
-    return Op(
-        name=name,
-        kind="kv_write",
-        dtype=dtype,
-        flops=0,
-        in_bytes=elem_bytes * elems,
-        kv_bytes=(kv_elem_bytes or elem_bytes) * elems,
-        count=count,
-        dims={"rows": tokens, "width": width},
-    )
+    kv_bytes = (kv_elem_bytes or tail["elem_bytes"]) * (width * tokens)
+    return _stream(name, "kv_write", tokens, width, writes=0, kv_bytes=kv_bytes, **tail)
 
 
-def swiglu(name: str, *, tokens: Number, intermediate: int, dtype: str, elem_bytes: int, count: int = 1) -> Op:
+def swiglu(name: str, *, tokens: Number, intermediate: int, **tail: Unpack[Tail]) -> Op:
     """y = silu(gate) * up with silu(x) = x / (1 + exp(-x)): exp, add, divide, two multiplies = 5 per output.
     Reads gate and up (2 * intermediate per token), writes intermediate.
     """
-    return Op(
-        name=name,
-        kind="swiglu",
-        dtype=dtype,
-        flops=5 * intermediate * tokens,
-        in_bytes=2 * intermediate * elem_bytes * tokens,
-        out_bytes=intermediate * elem_bytes * tokens,
-        count=count,
-        dims={"rows": tokens, "width": intermediate},
-    )
+    return _stream(name, "swiglu", tokens, intermediate, flops=5 * intermediate * tokens, reads=2, **tail)
 
 
-def activation(name: str, *, tokens: Number, intermediate: int, dtype: str, elem_bytes: int, count: int = 1) -> Op:
+def activation(name: str, *, tokens: Number, intermediate: int, **tail: Unpack[Tail]) -> Op:
     """y = max(x, 0)**2, or another function without a gate: 2 per element, one tensor in, one out."""
-    return Op(
-        name=name,
-        kind="activation",
-        dtype=dtype,
-        flops=2 * intermediate * tokens,
-        in_bytes=intermediate * elem_bytes * tokens,
-        out_bytes=intermediate * elem_bytes * tokens,
-        count=count,
-        dims={"rows": tokens, "width": intermediate},
-    )
+    return _stream(name, "activation", tokens, intermediate, flops=2 * intermediate * tokens, **tail)
 
 
-def top_k(
-    name: str,
-    *,
-    rows: Number,
-    width: Number,
-    top_k: Number,
-    dtype: str,
-    elem_bytes: int,
-    count: int = 1,
-    weights: int = 0,
-) -> Op:
+def quantize(name: str, *, tokens: Number, width: int, form: "Format", **tail: Unpack[Tail]) -> Op:
+    """Narrows the activations before a GEMM: reads x, writes it in `form` with its scales.
+    3 per element: magnitude, maximum, multiply.
+    """
+    out_bytes = width * form.element_bytes(width) * tokens
+    return _stream(name, "quantize", tokens, width, flops=3 * width * tokens, writes=0, out_bytes=out_bytes, **tail)
+
+
+def route(name: str, *, tokens: Number, experts: int, top_k: int, weights: int = 0, **tail: Unpack[Tail]) -> Op:
+    """Chooses each token's experts from the router's logits: a softmax (5 per logit: max, subtract, exp, sum, divide)
+    and a top-k (a compare per logit); writes an index and a weight, 4 bytes each, for each of its experts.
+    weights: learned scales of the experts.
+    """
+    flops, out_bytes = 6 * (experts * tokens), 8 * top_k * tokens
+    return _stream(name, "route", tokens, experts, flops=flops, writes=0, weights=weights, out_bytes=out_bytes, **tail)
+
+
+def combine(name: str, *, tokens: Number, top_k: int, hidden: int, **tail: Unpack[Tail]) -> Op:
+    """Sums the results of each token's experts by their weights: a multiply-add per element of each."""
+    width, out_bytes = top_k * hidden, hidden * tail["elem_bytes"] * tokens
+    return _stream(name, "combine", tokens, width, flops=2 * width * tokens, writes=0, out_bytes=out_bytes, **tail)
+
+
+def choose(name: str, *, rows: Number, width: Number, top_k: Number, weights: int = 0, **tail: Unpack[Tail]) -> Op:
     """Of each row of `width` scores the `top_k` largest: softmax or sigmoid, a compare and a sum, 5 per score; writes
     a 4-byte index and a 4-byte weight for each that is chosen. `weights`: learned scales of the scores.
     """
-    return Op(
-        name=name,
-        kind="topk",
-        dtype=dtype,
-        flops=5 * width * rows,
-        weight_bytes=weights * elem_bytes,
-        in_bytes=width * elem_bytes * rows,
-        out_bytes=8 * top_k * rows,
-        count=count,
-        dims={"rows": rows, "width": width, "chosen": top_k},
+    flops, out_bytes = 5 * width * rows, 8 * top_k * rows
+    return _stream(
+        name, "topk", rows, width, flops=flops, writes=0, weights=weights, out_bytes=out_bytes, chosen=top_k, **tail
     )
 
 
 def pooling(
-    name: str,
-    *,
-    tokens: Number,
-    ratio: int,
-    width: int,
-    out_width: int,
-    weights: int,
-    dtype: str,
-    elem_bytes: int,
-    count: int = 1,
+    name: str, *, tokens: Number, ratio: int, width: int, out_width: int, weights: int, **tail: Unpack[Tail]
 ) -> Op:
     """Compresses every `ratio` tokens into one cache entry, a softmax-weighted mean: reads values and logits, `width`
     of each a token, 6 per pair; writes an entry of `out_width` to the cache.
     """
-    return Op(
-        name=name,
-        kind="pooling",
-        dtype=dtype,
-        flops=6 * width * tokens,
-        weight_bytes=weights * elem_bytes,
-        in_bytes=2 * width * elem_bytes * tokens,
-        kv_bytes=out_width * elem_bytes * tokens / ratio,
-        count=count,
-        dims={"rows": tokens, "width": 2 * width},
+    flops, kv_bytes = 6 * width * tokens, out_width * tail["elem_bytes"] * tokens / ratio
+    return _stream(
+        name, "pooling", tokens, 2 * width, flops=flops, writes=0, weights=weights, kv_bytes=kv_bytes, **tail
     )
 
 
+def embedding(name: str, *, tokens: Number, hidden: int, **tail: Unpack[Tail]) -> Op:
+    """Gathers one row of the table per token: no FLOPs (it is not a one-hot GEMM)."""
+    table, ids = hidden * tokens, TOKEN_ID_BYTES * tokens
+    return _stream(name, "embedding", tokens, hidden, reads=0, weights=table, in_bytes=ids, **tail)
+
+
+def sample(name: str, *, sequences: Number, vocab: int, **tail: Unpack[Tail]) -> Op:
+    """Greedy sampling: argmax over the vocabulary, one compare per logit; writes one token id a sequence."""
+    ids = TOKEN_ID_BYTES * sequences
+    return _stream(name, "sample", sequences, vocab, flops=vocab * sequences, writes=0, out_bytes=ids, **tail)
+
+
+# Recurrent layers -------------------------------------------------------------------------------------------------
+
+
 def causal_conv(
-    name: str,
-    *,
-    batch: Number,
-    q_len: Number,
-    channels: int,
-    taps: int,
-    dtype: str,
-    elem_bytes: int,
-    count: int = 1,
-    bias: int = 0,
+    name: str, *, batch: Number, q_len: Number, channels: int, taps: int, bias: int = 0, **tail: Unpack[Tail]
 ) -> Op:
     """A short causal convolution along the tokens, each channel by itself, and SiLU: 2 per tap and 4 per element.
     The last taps - 1 inputs of each sequence are its state, read and written (role: KV cache).
     """
-    elems, one = channels * batch * q_len, np.ndim(q_len) == 0 and q_len == 1
-    return Op(
-        name=name,
-        kind="conv_update" if one else "conv",
-        dtype=dtype,
-        flops=(2 * taps + 4) * elems,
-        weight_bytes=(channels * taps + bias) * elem_bytes,
-        kv_bytes=2 * channels * (taps - 1) * elem_bytes * batch,
-        in_bytes=elem_bytes * elems,
-        out_bytes=elem_bytes * elems,
-        count=count,
-        dims={"rows": batch * q_len, "width": channels},
-    )
+    kind = "conv_update" if _one(q_len) else "conv"
+    kv_bytes, weights = 2 * channels * (taps - 1) * tail["elem_bytes"] * batch, channels * taps + bias
+    flops = (2 * taps + 4) * (channels * batch * q_len)
+    return _stream(name, kind, batch * q_len, channels, flops=flops, weights=weights, kv_bytes=kv_bytes, **tail)
 
 
 def recurrence(
@@ -814,14 +661,16 @@ def recurrence(
     chunk: what several kernels pass on to each other through DRAM beside them (`_passed_bytes`).
     Sources: Mamba-2, arXiv:2405.21060, section 6; Gated DeltaNet, arXiv:2412.06464, section 3.
     """
-    tokens, state = batch * q_len, value_heads * key_dim * value_dim
-    one = np.ndim(q_len) == 0 and q_len == 1
+    tokens, state, one = batch * q_len, value_heads * key_dim * value_dim, _one(q_len)
     products = 6 if delta_rule else 4
     io_elems = 2 * key_heads * key_dim + value_heads * (value_dim + decays + delta_rule)
     within = chunk * value_heads * ((3 * key_dim + 2 * value_dim) if delta_rule else (key_dim + value_dim))
     per_token, per_chunk = _passed_bytes(
         key_dim, value_dim, chunk, key_heads / value_heads, delta_rule, decays, elem_bytes
     )
+    dims: dict[str, Number] = {"rows": tokens, "width": state, "walks": value_heads * batch, "q_len": q_len}
+    dims |= {"chunk": chunk, "delta_rule": delta_rule, "decays": decays, "key_dim": key_dim}
+    dims |= {"passed_bytes": per_token * value_heads * tokens, "passed_states": per_chunk * value_heads * batch}
     return Op(
         name=name,
         kind="state_update" if one else "scan",
@@ -833,22 +682,18 @@ def recurrence(
         in_bytes=io_elems * elem_bytes * tokens,
         out_bytes=value_heads * value_dim * elem_bytes * tokens,
         count=count,
-        dims={
-            "rows": tokens,
-            "width": state,
-            "walks": value_heads * batch,
-            "q_len": q_len,
-            "chunk": chunk,
-            "delta_rule": delta_rule,
-            "decays": decays,
-            "key_dim": key_dim,
-            "passed_bytes": per_token * value_heads * tokens,
-            "passed_states": per_chunk * value_heads * batch,
-        },
+        dims=dims,
     )
 
 
-def _passed_bytes(dk, dv, chunk, groups, delta_rule: bool, decays: int, elem_bytes: int) -> tuple[float, float]:
+def _one(q_len: Number) -> bool:
+    """Is it a decode step of one token, not a sweep?"""
+    return np.ndim(q_len) == 0 and q_len == 1
+
+
+def _passed_bytes(
+    dk: int, dv: int, chunk: int, groups: float, delta_rule: bool, decays: int, elem_bytes: int
+) -> tuple[float, float]:
     """Bytes that the kernels of a chunked scan write for one another and read again, of a value head: (for each token,
     for each chunk).
 
@@ -861,33 +706,6 @@ def _passed_bytes(dk, dv, chunk, groups, delta_rule: bool, decays: int, elem_byt
         sums = 5 * 4 * decays if decays > 1 else 0
         return 2 * chunk * (4 + elem_bytes) + elem_bytes * (5 * dk + 4 * dv) + sums, 2 * dk * dv * elem_bytes
     return 8 * chunk * groups + elem_bytes * dv, 2 * dk * dv * (4 + elem_bytes)
-
-
-def embedding(name: str, *, tokens: Number, hidden: int, dtype: str, elem_bytes: int) -> Op:
-    """Gathers one row of the table per token: no FLOPs (it is not a one-hot GEMM)."""
-    return Op(
-        name=name,
-        kind="embedding",
-        dtype=dtype,
-        flops=0,
-        weight_bytes=hidden * elem_bytes * tokens,
-        in_bytes=TOKEN_ID_BYTES * tokens,
-        out_bytes=hidden * elem_bytes * tokens,
-        dims={"rows": tokens, "width": hidden},
-    )
-
-
-def sample(name: str, *, sequences: Number, vocab: int, dtype: str, elem_bytes: int) -> Op:
-    """Greedy sampling: argmax over the vocabulary, one compare per logit; writes one token id a sequence."""
-    return Op(
-        name=name,
-        kind="sample",
-        dtype=dtype,
-        flops=vocab * sequences,
-        in_bytes=vocab * elem_bytes * sequences,
-        out_bytes=TOKEN_ID_BYTES * sequences,
-        dims={"rows": sequences, "width": vocab},
-    )
 
 
 def host() -> Op:

@@ -6,7 +6,7 @@ pointwise timings from validation/*.csv, each row with its source. Without the p
 
 import sys
 
-from command import guarded, line_parser, start
+from ridgepoint.command import guarded, start
 
 if __name__ == "__main__":
     start("numpy", "tabulate")
@@ -15,11 +15,12 @@ import importlib.util
 import os
 from pathlib import Path
 
-from inputs import InputError, shown
-from validation.fits import fit_table
-from validation.package import data_folder
-from validation.sets import PACKAGE
-from validation.tables import accuracy_report, report_measured, show
+from ridgepoint.flags import line_parser
+from ridgepoint.inputs import InputError, shown
+from ridgepoint.validation.fits import fit_table
+from ridgepoint.validation.package import data_folder
+from ridgepoint.validation.sets import PACKAGE
+from ridgepoint.validation.tables import accuracy_report, report_measured, show
 
 MAX_TABLE_BYTES = 2**26  # some half a million rows
 
@@ -57,13 +58,13 @@ def run(argv: list[str]) -> str:
     if args.plot:
         if importlib.util.find_spec("matplotlib") is None:
             raise InputError("matplotlib is missing: pip install -r requirements-run.txt")
-        from visualize import picture_path
+        from ridgepoint.pictures.files import picture_path
 
         picture_path(args.plot)
     if args.measured:
         return report_measured(table_path(args.measured), args.json)
     if args.models:
-        from validation.models import models_table
+        from ridgepoint.validation.models import models_table
 
         table, summary = models_table()
         headers = ("family", "way", "configs", "parameters", "active", "equal in transformers")
@@ -78,7 +79,7 @@ def run(argv: list[str]) -> str:
     if folder is None:
         parts.append(f"\nGEMM and attention left out: pip install {PACKAGE} (Linux x86-64) brings their measurements")
     elif args.plot:
-        from validation.pictures import plot
+        from ridgepoint.validation.pictures import plot
 
         parts.append("\n" + plot(folder, Path(args.plot)))
     if args.write:

@@ -13,11 +13,11 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
-from cycles import cycle_s  # noqa: E402  (these need the line above)
-from estimator import Case, estimate  # noqa: E402
-from hardware import A100_80GB_PCIE  # noqa: E402
-from kernels.architectures import AMPERE  # noqa: E402
-from ops import linear  # noqa: E402
+from ridgepoint.estimator import Case, estimate  # noqa: E402
+from ridgepoint.hardware import A100_80GB_PCIE  # noqa: E402
+from ridgepoint.kernels.architectures import AMPERE  # noqa: E402
+from ridgepoint.kernels.cycles import cycle_s  # noqa: E402
+from ridgepoint.ops import linear  # noqa: E402
 
 RUNS = 15
 

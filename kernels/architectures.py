@@ -6,7 +6,7 @@ Sources [A100-WP], [MAMF] and [GPU-BENCHES]: see hardware.py.
 
 from dataclasses import dataclass, replace
 
-from inputs import pick
+from ridgepoint.inputs import pick
 
 
 @dataclass(frozen=True, kw_only=True)

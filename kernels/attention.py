@@ -14,7 +14,7 @@ Sources: FlashAttention-2 (arXiv:2307.08691) for the tiling, the causal skip and
 
 import numpy as np
 
-from kernels.gemm import AS_WIDE, EIGHT_BITS_FROM, ISSUE_PER_CLOCK, widening_ops
+from ridgepoint.kernels.gemm import AS_WIDE, EIGHT_BITS_FROM, ISSUE_PER_CLOCK, widening_ops
 
 # Parts into which the KV range may be split; FlashAttention-2 and 3 stop at 128.
 SPLITS = np.array([1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128], dtype=float)

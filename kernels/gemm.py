@@ -23,7 +23,7 @@ from functools import lru_cache, reduce
 
 import numpy as np
 
-from kernels.architectures import Tile
+from ridgepoint.kernels.architectures import Tile
 
 # TensorRT-LLM's fpA_intB (CUTLASS, CtaShape{16,32,64,128}x128x64, a warp as high as its tile, so that a CTA widens each
 # weight once; 16x256x64 too) and Marlin: mma.sync kernels on every architecture.

@@ -12,9 +12,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from experts import expert_tiles
-from kernels.architectures import AMPERE_MOE_TILES
-from kernels.gemm import _by_cause, _candidates, _parts, operands, power_share
+from ridgepoint.kernels.architectures import AMPERE_MOE_TILES
+from ridgepoint.kernels.gemm import _by_cause, _candidates, _parts, operands, power_share
 
 HEIGHTS = (8, 16, 32, 64, 128, 256)  # tile heights for which dims["tiles"] may give known counts
 
@@ -62,8 +61,7 @@ def _tile_counts(op, heights) -> np.ndarray:
     """[..., candidates]: tiles of all experts together."""
     if "tiles" in op.dims:
         return np.asarray(op.dims["tiles"])[..., [HEIGHTS.index(int(height)) for height in heights]]
-    routing = [op.dims[name] for name in ("tokens", "experts", "top_k")]
-    by_height = {int(x): expert_tiles(*routing, int(x), op.dims["imbalance"]) for x in set(heights)}
+    by_height = {int(x): op.expert_tiles(int(x)) for x in set(heights)}
     return np.stack([by_height[int(height)] for height in heights], axis=-1)
 
 

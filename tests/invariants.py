@@ -7,11 +7,11 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from cycles import CAUSES, cycle_causes
-from hardware import CHIPS, LIMITS, Chip
-from kernels.architectures import ARCHITECTURES, architecture_of
-from precision import on_chip
-from roofline import roofline_s
+from ridgepoint.hardware import CHIPS, LIMITS, Chip
+from ridgepoint.kernels.architectures import ARCHITECTURES, architecture_of
+from ridgepoint.kernels.cycles import CAUSES, cycle_causes
+from ridgepoint.kernels.roofline import roofline_s
+from ridgepoint.layers.formats import on_chip
 
 SLACK = 1 + 1e-9
 QUICK = 30  # examples of a property in the quick suite, where a test has no number of its own

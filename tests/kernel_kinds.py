@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from hypothesis import strategies as st
 from invariants import runs_on
 
-import ops
-from ops import Op
-from precision import Precision, precision
+from ridgepoint import ops
+from ridgepoint.layers.formats import Precision, precision_of
+from ridgepoint.ops import Op
 
 BF16 = {"dtype": "bf16", "elem_bytes": 2}
 FP16 = {"dtype": "fp16", "elem_bytes": 2}
@@ -60,7 +60,7 @@ def index_scores(batch, q_len, cached, heads, split) -> Op:
 
 
 def top_k(rows, width, top_k) -> Op:
-    return ops.top_k("t", rows=rows, width=width, top_k=top_k, dtype="fp32", elem_bytes=4)
+    return ops.choose("t", rows=rows, width=width, top_k=top_k, dtype="fp32", elem_bytes=4)
 
 
 # The kinds --------------------------------------------------------------------------------------------------------
@@ -238,5 +238,5 @@ def made(kind: Kind, sizes: dict, chip) -> Op:
     """The op of these sizes, its formats as `chip` runs them. Raises InputError where it can't."""
     named = sizes.get("formats")
     if named:
-        sizes = sizes | {"formats": runs_on(precision("fp16", *named), chip, "fp16")[0]}
+        sizes = sizes | {"formats": runs_on(precision_of("fp16", *named), chip, "fp16")[0]}
     return kind.make(**sizes)

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from invariants import slow_but
 
-from engines import find_engine
-from validation.fits import AT_MOST_ONE, engine_problems, fit_pointwise, served_problems
-from validation.measured import read_measured
-from validation.package import data_folder
-from validation.served import served_rows
-from validation.sets import CSV_FOLDER, PACKAGE, fit_row, served_fit_row
+from ridgepoint.serving.engines import find_engine
+from ridgepoint.validation.fits import AT_MOST_ONE, engine_problems, fit_pointwise, served_problems
+from ridgepoint.validation.measured import read_measured
+from ridgepoint.validation.package import data_folder
+from ridgepoint.validation.served import served_rows
+from ridgepoint.validation.sets import CSV_FOLDER, PACKAGE, fit_row, served_fit_row
 
 FOLDER = data_folder()
 

@@ -4,14 +4,14 @@ from dataclasses import replace
 
 import pytest
 
-import ops
-from configs import find_model
-from cycles import cycle_s
-from estimator import Case, estimate, guarded, run
-from hardware import CHIPS
-from inputs import InputError
-from kernels.architectures import ARCHITECTURES, architecture_of
-from model import LLAMA3_8B
+from ridgepoint import ops
+from ridgepoint.estimator import Case, estimate, guarded, run
+from ridgepoint.hardware import CHIPS
+from ridgepoint.inputs import InputError
+from ridgepoint.kernels.architectures import ARCHITECTURES, architecture_of
+from ridgepoint.kernels.cycles import cycle_s
+from ridgepoint.model import LLAMA3_8B
+from ridgepoint.readers.catalogue import find_model
 
 SPARSE = {"mixers": "I", "index_heads": 64, "index_head_dim": 128, "index_topk": 2048}
 RECURRENT = {"linear_key_heads": 16, "linear_value_heads": 32, "linear_key_dim": 128, "linear_value_dim": 128}

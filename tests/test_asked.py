@@ -4,13 +4,15 @@ from dataclasses import fields, replace
 
 import pytest
 
-from estimator import Case, estimate, guarded, named_model, run
-from hardware import A100_80GB_PCIE
-from inputs import InputError
-from model import ASKED, LLAMA3_8B, Model, is_model
-from precision import precision
-from report import as_json, text
-from traced import Kernel, Trace, TracedModel
+from ridgepoint.estimator import Case, estimate, guarded, run
+from ridgepoint.hardware import A100_80GB_PCIE
+from ridgepoint.inputs import InputError
+from ridgepoint.layers.formats import precision_of
+from ridgepoint.model import ASKED, LLAMA3_8B, Model, is_model
+from ridgepoint.readers.traced import Trace, TracedKernel, TracedModel
+from ridgepoint.report.data import as_json
+from ridgepoint.report.text import text
+from ridgepoint.serving.cases import named_model
 
 
 def kernels(terms):
@@ -28,8 +30,8 @@ def kernels(terms):
     shape = {"heads": 2, "kv_heads": 1, "head_dim": 32, "v_head_dim": 32, "window": 0, "owns": 1}
     heads = {name: [float(value)] for name, value in shape.items()}
     return (
-        Kernel(name="proj", kind="gemm", unit="tensor", count=4, numbers=product),
-        Kernel(name="attn", kind="attention", unit="tensor", count=4, numbers=heads),
+        TracedKernel(name="proj", kind="gemm", unit="tensor", count=4, numbers=product),
+        TracedKernel(name="attn", kind="attention", unit="tensor", count=4, numbers=heads),
     )
 
 
@@ -54,7 +56,7 @@ def test_a_traced_model_is_estimated_and_reported():
     assert '"active_parameters": 16384' in as_json(est, {}, bound)
     both = estimate(replace(case, speculative=2, draft=LLAMA3_8B))
     assert "vocabulary" not in text(both, {})
-    kept = estimate(replace(case, model=replace(TRACED, quantization=precision("bf16", "int4"))))
+    kept = estimate(replace(case, model=replace(TRACED, quantization=precision_of("bf16", "int4"))))
     assert kept.precision is None and kept.precision_note == (
         "traced is traced, in 16 bits: its checkpoint's formats (w4a16) aren't applied"
     )
@@ -80,6 +82,6 @@ def test_what_is_no_model_is_refused():
 
 
 def test_set_on_a_traced_model_is_refused(monkeypatch, capsys):
-    monkeypatch.setattr("configs.find_model", lambda name: TRACED)
+    monkeypatch.setattr("ridgepoint.readers.catalogue.find_model", lambda name: TRACED)
     assert guarded(run, ["--model", "some/where", "--set", "model.layers=3"]) == 2
     assert "edit its config.json instead of --set model.FIELD" in capsys.readouterr().err

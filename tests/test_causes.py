@@ -17,14 +17,14 @@ from kernel_kinds import FP16 as NUMBER
 from kernel_kinds import KINDS, experts, made, product
 
 import kernels.attention
-import ops
-from cycles import CAUSES, cycle_causes, sustained
-from engines import ENGINES, Engine, find_engine
-from estimator import Case, estimate
-from hardware import A100_80GB_PCIE, CHIPS, Chip, with_tensor_peak
-from inputs import InputError
-from kernels.architectures import ARCHITECTURES, Architecture, architecture_of
-from precision import precision
+from ridgepoint import ops
+from ridgepoint.estimator import Case, estimate
+from ridgepoint.hardware import A100_80GB_PCIE, CHIPS, Chip, with_tensor_peak
+from ridgepoint.inputs import InputError
+from ridgepoint.kernels.architectures import ARCHITECTURES, Architecture, architecture_of
+from ridgepoint.kernels.cycles import CAUSES, cycle_causes, sustained
+from ridgepoint.layers.formats import precision_of
+from ridgepoint.serving.engines import ENGINES, Engine, find_engine
 
 POINTS = 0.03  # of share: of the slope over a step, and of a p-norm
 STEP = 1.0001  # short: a longer one may reach where another tile is the faster
@@ -258,7 +258,7 @@ def elementwise(count):
 USUAL = [op for count in (8, 700, 16384) for op in elementwise(count)]
 USUAL += [fused(op) for op in USUAL if op.kind in ("rope", "kv_write")]
 USUAL += [ops.linear("g", tokens=m, d_in=4096, d_out=n, **NUMBER) for m in (1, 100, 16384) for n in (1024, 28672)]
-USUAL += [product(precision("fp16", "int8"), m, 4096, 4096) for m in (1, 100, 16384)]
+USUAL += [product(precision_of("fp16", "int8"), m, 4096, 4096) for m in (1, 100, 16384)]
 USUAL += [experts(m, (64, 6), 2048, 1408) for m in (1, 100, 16384)]
 USUAL += [attention(1, 1), attention(40, 1), attention(1, 500), attention(40, 3000)]
 USUAL += [recurrence(rule, q_len) for rule in ("mamba", "delta", "kda") for q_len in (1, 4000)]
@@ -306,7 +306,7 @@ def test_causes_of_an_array_are_those_of_its_elements(name):
 
     for make in (
         lambda n: ops.linear("g", tokens=n, d_in=4096, d_out=1024, **NUMBER),
-        lambda n: product(precision("fp16", "int8"), n, 4096, 1024),
+        lambda n: product(precision_of("fp16", "int8"), n, 4096, 1024),
         lambda n: experts(n, (8, 2), 4096, 1024),
         lambda n: attention(n, 1),
         lambda n: attention(n, 500),

@@ -9,13 +9,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 
-import validate
-import visualize
-from engines import ENGINES
-from estimator import Case, estimate, guarded, run
-from inputs import InputError
-from precision import NAMED
+from ridgepoint import validate, visualize
+from ridgepoint.estimator import Case, estimate, guarded, run
+from ridgepoint.inputs import InputError
+from ridgepoint.layers.formats import NAMED
+from ridgepoint.serving.engines import ENGINES
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -239,7 +239,7 @@ def test_ctrl_c_while_a_program_runs_is_one_line(task, capsys):
 
 
 def test_ctrl_c_while_a_picture_is_written_leaves_nothing(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(visualize.plt.Figure, "savefig", lambda *_, **__: signal.raise_signal(signal.SIGINT))
+    monkeypatch.setattr(Figure, "savefig", lambda *_, **__: signal.raise_signal(signal.SIGINT))
     assert guarded(visualize.run, ["--output", str(tmp_path / "a.png")]) == 130
     assert capsys.readouterr() == ("", "interrupted\n")
     assert not list(tmp_path.iterdir())

@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
-import configs
-from estimator import Case, estimate, guarded, run
-from inputs import InputError
-from model import forward
+from ridgepoint.estimator import Case, estimate, guarded, run
+from ridgepoint.inputs import InputError
+from ridgepoint.model import forward
+from ridgepoint.readers import catalogue
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
 def test_every_file_of_the_catalogue_has_its_source_and_sizes():
-    paths = sorted(configs.CATALOGUE.glob("*.json"))
+    paths = sorted(catalogue.CATALOGUE.glob("*.json"))
     assert len(paths) >= 25
     for path in paths:
         config = json.loads(path.read_text())
@@ -26,25 +26,25 @@ def test_every_file_of_the_catalogue_has_its_source_and_sizes():
 
 
 def test_paths_and_folders(tmp_path):
-    source = configs.CATALOGUE / "llama3.2-1b.json"
+    source = catalogue.CATALOGUE / "llama3.2-1b.json"
     folder = tmp_path / "mine"
     folder.mkdir()
     (folder / "config.json").write_text(source.read_text())
-    by_folder, by_path = configs.find_model(str(folder)), configs.find_model(str(source))
+    by_folder, by_path = catalogue.find_model(str(folder)), catalogue.find_model(str(source))
     assert by_folder.parameters == by_path.parameters == 1_235_814_400
     assert by_folder.name == "mine" and by_path.name == "llama3.2-1b"
     assert estimate(Case(model=str(folder))).tpot_s == estimate(Case(model="llama3.2-1b")).tpot_s
 
 
 def test_tied_embeddings_are_one_table_that_is_read_once():
-    model = configs.find_model("llama3.2-1b")
+    model = catalogue.find_model("llama3.2-1b")
     untied = replace(model, tied_embeddings=False)
     assert untied.parameters - model.parameters == model.vocab * model.hidden
     sizes = {"batch": 1, "q_len": 1, "kv_len": 10}
     assert [op.bytes for op in forward(model, **sizes)] == [op.bytes for op in forward(untied, **sizes)]
 
 
-LLAMA = json.loads((configs.CATALOGUE / "llama3.2-1b.json").read_text())
+LLAMA = json.loads((catalogue.CATALOGUE / "llama3.2-1b.json").read_text())
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_unusable_files_are_refused_in_one_line(tmp_path, capsys, content, messa
 )
 def test_configs_that_contradict_themselves(tmp_path, capsys, name, changes, message):
     path = tmp_path / "config.json"
-    path.write_text(json.dumps(json.loads((configs.CATALOGUE / f"{name}.json").read_text()) | changes))
+    path.write_text(json.dumps(json.loads((catalogue.CATALOGUE / f"{name}.json").read_text()) | changes))
     assert guarded(run, ["--model", str(path)]) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
@@ -97,12 +97,12 @@ def test_configs_that_contradict_themselves(tmp_path, capsys, name, changes, mes
 @pytest.mark.parametrize("name", ["no-such-model", "owner/no-such-model", "", "."])
 def test_what_is_neither_name_nor_file(name):
     with pytest.raises(InputError):
-        configs.find_model(name)
+        catalogue.find_model(name)
 
 
 def test_traced_models_end_to_end(tmp_path, monkeypatch):
     pytest.importorskip("transformers", reason="needs requirements-hf.txt")
-    import traced
+    from ridgepoint.readers import traced
 
     monkeypatch.setattr(traced, "CACHE", tmp_path / "traces")
     config = LLAMA | {"model_type": "olmo2", "architectures": ["Olmo2ForCausalLM"], "num_hidden_layers": 2}
@@ -144,7 +144,7 @@ def test_patterns_as_published_are_read(tmp_path):
     path = tmp_path / "config.json"
     patterns = [r"re:.*self_attn.*", r"re:.*\.layers\.\d+\.mlp\.gate$", r"re:.*(router|gate)\.weight", "lm_head"]
     path.write_text(json.dumps(LLAMA | {"quantization_config": COMPRESSED | {"ignore": patterns}}))
-    assert [part for part, _ in configs.find_model(str(path)).quantization.parts] == ["attention"]
+    assert [part for part, _ in catalogue.find_model(str(path)).quantization.parts] == ["attention"]
 
 
 def test_a_flag_overrides_formats_that_no_one_knows(tmp_path, capsys):
@@ -178,17 +178,17 @@ def test_what_no_decoder_of_tokens_is_refused_at_once(tmp_path, capsys, changes,
 
 def test_sizes_that_a_nested_config_leaves_out_are_its_familys():
     text = {"model_type": "mistral", "num_hidden_layers": 2}
-    model = configs.model_from_config({"model_type": "x", "text_config": text}, name="x", title="x")
+    model = catalogue.model_from_config({"model_type": "x", "text_config": text}, name="x", title="x")
     assert (model.hidden, model.kv_heads, model.sliding_window, model.layers) == (4096, 8, 4096, 2)
     with pytest.raises(InputError, match=r"'hidden_size' .* is missing"):  # a file of its own has it
-        configs.model_from_config(text, name="x", title="x")
+        catalogue.model_from_config(text, name="x", title="x")
     text = text | {"hidden_size": None}
     with pytest.raises(InputError, match=r"'hidden_size' .* is missing"):  # and null is no default
-        configs.model_from_config({"model_type": "x", "text_config": text}, name="x", title="x")
+        catalogue.model_from_config({"model_type": "x", "text_config": text}, name="x", title="x")
 
 
 def test_pipes_are_read_once(tmp_path):
-    source = configs.CATALOGUE / "llama3.2-1b.json"
+    source = catalogue.CATALOGUE / "llama3.2-1b.json"
     command = [sys.executable, str(ROOT / "estimator.py"), "--json", "--model"]
     with source.open("rb") as stream:
         piped = subprocess.run([*command, "/dev/stdin"], stdin=stream, capture_output=True, text=True, check=False)
@@ -203,14 +203,14 @@ def test_pipes_are_read_once(tmp_path):
     os.mkfifo(tmp_path / "config.json")  # without a writer
     for path in (tmp_path, tmp_path / "config.json"):
         with pytest.raises(InputError, match="is not JSON"):
-            configs.find_model(str(path))
+            catalogue.find_model(str(path))
 
 
 def test_paths_that_can_not_be_followed(tmp_path, monkeypatch):
     long = "/".join(["a" * 200] * 30)
     for name in (long, long + "/config.json", "b" * 5000, str(tmp_path / ("c" * 300))):
         with pytest.raises(InputError) as refused:
-            configs.find_model(name)
+            catalogue.find_model(name)
         assert "\n" not in str(refused.value) and len(str(refused.value)) < 600
     folder = tmp_path / "locked"
     folder.mkdir()
@@ -219,7 +219,7 @@ def test_paths_that_can_not_be_followed(tmp_path, monkeypatch):
     denied = "can't be searched|can't read|model_type"  # the last: to root nothing is locked
     try:
         with pytest.raises(InputError, match=denied):
-            configs.find_model(str(folder))
+            catalogue.find_model(str(folder))
     finally:
         folder.chmod(0o700)
 

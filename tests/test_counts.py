@@ -1,6 +1,6 @@
 """Counting rules, each with its arithmetic next to the assert. Llama-3-8B: 4096 hidden, 32/8 heads of 128."""
 
-from model import LLAMA3_8B, forward
+from ridgepoint.model import LLAMA3_8B, forward
 
 B, Q = 8, 2048
 PREFILL = {op.name: op for op in forward(LLAMA3_8B, batch=B, q_len=Q, kv_len=Q)}

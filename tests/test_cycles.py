@@ -9,17 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from invariants import SLACK, kernel_s, roomy
 
-import ops
-import validate
-from cycles import BOUNDS, CAUSES, KERNELS, cycle_causes
-from engines import ENGINES
-from estimator import Case, estimate, run
-from hardware import A100_80GB_PCIE, A100_80GB_SXM, CHIPS
-from intervals import VALIDATED, spread
-from kernels.architectures import ARCHITECTURES, architecture_of
-from validation.fits import ATTENTION_NAMES, GEMM_START, fit_table
-from validation.package import attention_rows, data_folder, gemm_rows
-from validation.sets import DATA_SETS, PACKAGE, REFITS
+from ridgepoint import ops, validate
+from ridgepoint.estimator import Case, estimate, run
+from ridgepoint.hardware import A100_80GB_PCIE, A100_80GB_SXM, CHIPS
+from ridgepoint.kernels.architectures import ARCHITECTURES, architecture_of
+from ridgepoint.kernels.cycles import BOUNDS, CAUSES, KERNELS, cycle_causes
+from ridgepoint.serving.engines import ENGINES
+from ridgepoint.serving.intervals import VALIDATED, spread
+from ridgepoint.validation.attention import attention_rows
+from ridgepoint.validation.dense import gemm_rows
+from ridgepoint.validation.fits import ATTENTION_NAMES, GEMM_START, fit_table
+from ridgepoint.validation.package import data_folder
+from ridgepoint.validation.sets import DATA_SETS, PACKAGE, REFITS
 
 NUMBER = {"dtype": "fp16", "elem_bytes": 2}
 
@@ -41,7 +42,7 @@ def test_the_power_limit_holds_back_only_what_fills_the_chip():
 
 
 def test_every_kind_of_op_has_a_model_and_an_unknown_one_is_an_error():
-    from model import LLAMA3_8B, forward
+    from ridgepoint.model import LLAMA3_8B, forward
 
     for kernel in ("flash", "naive"):
         ops_of_pass = forward(LLAMA3_8B, batch=1, q_len=4, kv_len=4, attention_kernel=kernel)
@@ -249,7 +250,7 @@ def test_measured_rows_in_narrow_formats(tmp_path):
 
 @pytest.mark.parametrize("content", [b"", b"a,b\n1,2\n", b"\xff\xfe\x00", b'measured_us,"kind\n1,2'])
 def test_a_file_that_is_no_table_of_measurements_is_refused(tmp_path, content, capsys):
-    from estimator import guarded
+    from ridgepoint.estimator import guarded
 
     path = tmp_path / "mine.csv"
     path.write_bytes(content)

@@ -6,18 +6,19 @@ from functools import cache
 import numpy as np
 import pytest
 
-import ops
-from cycles import sustained
-from engines import ENGINES, PYTORCH, SGLANG, TENSORRT_LLM, VLLM, Engine, cycle_pass, find_engine
-from estimator import Case, estimate, run
-from hardware import CHIPS
-from inputs import InputError
-from intervals import ELSEWHERE, UNVALIDATED
-from kernels.architectures import ARCHITECTURES, AttentionFit, NarrowFit, RecurrentFit, architecture_of
-from precision import precision
-from validation.package import data_folder, kernel_sets
-from validation.rows import chosen
-from validation.sets import CSV_FOLDER, DATA_SETS, PACKAGE
+from ridgepoint import ops
+from ridgepoint.estimator import Case, estimate, run
+from ridgepoint.hardware import CHIPS
+from ridgepoint.inputs import InputError
+from ridgepoint.kernels.architectures import ARCHITECTURES, AttentionFit, NarrowFit, RecurrentFit, architecture_of
+from ridgepoint.kernels.cycles import sustained
+from ridgepoint.layers.formats import precision_of
+from ridgepoint.serving.engines import ENGINES, PYTORCH, SGLANG, TENSORRT_LLM, VLLM, Engine, cycle_pass, find_engine
+from ridgepoint.serving.intervals import ELSEWHERE, UNVALIDATED
+from ridgepoint.validation.all_sets import kernel_sets
+from ridgepoint.validation.package import data_folder
+from ridgepoint.validation.rows import chosen
+from ridgepoint.validation.sets import CSV_FOLDER, DATA_SETS, PACKAGE
 
 FOLDER = data_folder()
 
@@ -134,7 +135,7 @@ def test_decode_attention_of_a_case_is_the_validated_one(hardware, expected_us):
 @pytest.mark.parametrize("engine", sorted({data.engine.name for data in DATA_SETS}))
 def test_a_models_kernels_are_the_measured_ones(engine):
     """The attention of a case, built from its model, against rows of the same sizes built from the package."""
-    from validation.package import attention_rows
+    from ridgepoint.validation.attention import attention_rows
 
     for data in (data for data in DATA_SETS if data.engine.name == engine):
         for phase in ("prefill", "decode"):
@@ -246,7 +247,7 @@ def test_what_engines_do_to_whole_passes():
 
 def test_which_kernels_multiply_narrow_floats():
     arch, number = ARCHITECTURES["hopper"], {"tokens": 64, "d_in": 4096, "d_out": 4096, "dtype": "bf16"}
-    rows = precision("bf16", "fp8", "fp8")
+    rows = precision_of("bf16", "fp8", "fp8")
     blocks = replace(rows, activations=replace(rows.activations, group=128))
     by_row, by_block, plain = (
         ops.linear("g", elem_bytes=2, precision=formats, **number) for formats in (rows, blocks, None)

@@ -6,13 +6,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-import seed
-from estimator import CHOICES, METHODS, Case, estimate, run
-from hardware import A100_80GB_PCIE, CHIPS
-from inputs import InputError
-from model import LLAMA3_8B, forward
-from precision import precision
-from roofline import roofline_s
+from ridgepoint.estimator import CHOICES, METHODS, Case, estimate, run
+from ridgepoint.explain import seed
+from ridgepoint.hardware import A100_80GB_PCIE, CHIPS
+from ridgepoint.inputs import InputError
+from ridgepoint.kernels.roofline import roofline_s
+from ridgepoint.layers.formats import precision_of
+from ridgepoint.model import LLAMA3_8B, forward
 
 GIB = 2**30
 
@@ -207,15 +207,14 @@ def test_every_method_says_what_it_is_and_whose_peaks_bound_it():
     with pytest.raises(InputError, match="knows no queue: 110 of 500 sequences"):
         estimate(Case(method="seed", batch=500))
     with pytest.raises(InputError, match="one format for everything"):
-        estimate(Case(method="seed", model=replace(LLAMA3_8B, quantization=precision("fp16", "int8"))))
+        estimate(Case(method="seed", model=replace(LLAMA3_8B, quantization=precision_of("fp16", "int8"))))
 
 
 @pytest.mark.parametrize("peak", [None, 614.0])
 def test_waterfall_adds_up(peak):
     case = Case(method="seed", peak_tflops=peak)
     old, bound, new = (estimate(replace(case, method=method)) for method in ("seed", "roofline", "cycle"))
-    times = (new.ttft_s, new.tpot_s)
-    rows = seed.waterfall(old.case, old.model, old.chip, seed.machine_of(case), times)
+    rows = seed.waterfall(old, new)
     assert [row["correction"] for row in rows[1:]] == [name for name, _ in seed.CORRECTIONS]
     for metric, change in (("ttft_s", "ttft_change_s"), ("tpot_s", "tpot_change_s")):
         assert rows[0][metric] == pytest.approx(getattr(old, metric), rel=1e-12)

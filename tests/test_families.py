@@ -5,8 +5,8 @@ with the context.
 import pytest
 from invariants import slow_but
 
-import traced
-from inputs import InputError
+from ridgepoint.inputs import InputError
+from ridgepoint.readers import traced
 
 transformers = pytest.importorskip("transformers", reason="needs requirements-hf.txt")
 

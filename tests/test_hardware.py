@@ -5,9 +5,9 @@ from dataclasses import fields, replace
 
 import pytest
 
-from hardware import A100_80GB_PCIE, CHIPS, H100_SXM, LIMITS, Chip, with_tensor_peak
-from inputs import InputError
-from roofline import ridge_point_flops_per_byte
+from ridgepoint.hardware import A100_80GB_PCIE, CHIPS, H100_SXM, LIMITS, Chip, with_tensor_peak
+from ridgepoint.inputs import InputError
+from ridgepoint.kernels.roofline import ridge_point_flops_per_byte
 
 
 def test_a100_peaks_agree_with_the_data_sheet():

@@ -4,11 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from engines import ENGINES, VLLM, VLLM_0_6, VLLM_0_11, Budget
-from estimator import Case, estimate, resolve, run
-from hardware import CHIPS
-from memory import FRACTIONS, memory, weight_bytes
-from model import Model
+from ridgepoint.estimator import Case, estimate, run
+from ridgepoint.hardware import CHIPS
+from ridgepoint.model import Model
+from ridgepoint.serving.cases import resolve
+from ridgepoint.serving.engines import ENGINES, VLLM, VLLM_0_6, VLLM_0_11, Budget
+from ridgepoint.serving.memory import FRACTIONS, memory, weight_bytes
 
 MIB, GIB = 2**20, 2**30
 # Totals as nvidia-smi shows them.

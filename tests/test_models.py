@@ -17,15 +17,18 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-import layers
-import ops
-from configs import CATALOGUE, FAMILIES, catalogue_names, compact, find_model, hub_names, model_from_config
-from cycles import KERNELS
-from estimator import Case, estimate, run
-from hardware import A100_80GB_PCIE, CHIPS
-from inputs import InputError
-from model import LLAMA3_8B, expand, forward
-from roofline import roofline_s
+from ridgepoint import ops
+from ridgepoint.estimator import Case, estimate, run
+from ridgepoint.hardware import A100_80GB_PCIE, CHIPS
+from ridgepoint.inputs import InputError
+from ridgepoint.kernels.cycles import KERNELS
+from ridgepoint.kernels.roofline import roofline_s
+from ridgepoint.layers.letters import MIXERS, MLPS, after
+from ridgepoint.layers.sizes import Pass
+from ridgepoint.model import LLAMA3_8B, expand, forward
+from ridgepoint.readers.catalogue import CATALOGUE, catalogue_names, find_model, hub_names, model_from_config
+from ridgepoint.readers.config import compact
+from ridgepoint.readers.families import FAMILIES
 
 # Parameters, active per token, KV bytes per token at 2 bytes. Totals equal the published counts: the hub's safetensors
 # metadata (less MTP layers and vision towers; correction biases of routers counted), or the Transformers models. For
@@ -552,9 +555,9 @@ def test_every_known_model_is_estimated(name):
 def test_kernels_of_one_name_are_alike(name):
     model = find_model(name)
     for q_len in (1, 3000):
-        p = layers.Pass(batch=2, q_len=q_len, kv_len=3000, dtype="fp16", elem_bytes=2)
+        p = Pass(batch=2, q_len=q_len, kv_len=3000, dtype="fp16", elem_bytes=2)
         seen = {}
         for part, letter, _ in model.parts:
-            build = (layers.MIXERS if part == "attn" else layers.MLPS)[letter]
-            for op in [*build(model, letter, p, 1), *layers.after(model, part, p, 1)]:
+            build = (MIXERS if part == "attn" else MLPS)[letter]
+            for op in [*build(model, letter, p, 1), *after(model, part, p, 1)]:
                 assert seen.setdefault(op.name, op) == op, op.name

@@ -7,14 +7,16 @@ from hypothesis import strategies as st
 from invariants import SLACK, kernel_s
 from kernel_kinds import BF16, experts, latent
 
-import ops
-from experts import distinct_experts, expert_groups, expert_tiles
-from hardware import A100_80GB_SXM
-from kernels.architectures import AMPERE
-from loads import drawn_loads
-from validation.fits import MIXTURE_START
-from validation.package import data_folder, latent_rows, mixture_rows
-from validation.sets import LATENT_SETS, MIXTURE_SETS, PACKAGE
+from ridgepoint import ops
+from ridgepoint.hardware import A100_80GB_SXM
+from ridgepoint.kernels.architectures import AMPERE
+from ridgepoint.ops import distinct_experts, expert_groups, expert_tiles
+from ridgepoint.validation.attention import latent_rows
+from ridgepoint.validation.fits import MIXTURE_START
+from ridgepoint.validation.loads import drawn_loads
+from ridgepoint.validation.mixtures import mixture_rows
+from ridgepoint.validation.package import data_folder
+from ridgepoint.validation.sets import LATENT_SETS, MIXTURE_SETS, PACKAGE
 
 imbalances = st.sampled_from([0.0, 0.0, 0.3, 1.0, 1.5])
 mixtures = st.sampled_from([(8, 2), (16, 1), (64, 6), (128, 8), (512, 22), (4, 4)])

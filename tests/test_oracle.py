@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from model import LLAMA3_8B, Model, forward
+from ridgepoint.model import LLAMA3_8B, Model, forward
 
 TINY = Model(
     name="tiny",

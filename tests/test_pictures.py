@@ -6,13 +6,12 @@ from subprocess import run as run_program
 import numpy as np
 import pytest
 
-import ops
-import validate
-from hardware import CHIPS
-from validation import pictures
-from validation.package import data_folder
-from validation.rows import Rows
-from validation.sets import PACKAGE
+from ridgepoint import ops, validate
+from ridgepoint.hardware import CHIPS
+from ridgepoint.validation import pictures
+from ridgepoint.validation.package import data_folder
+from ridgepoint.validation.rows import Rows
+from ridgepoint.validation.sets import PACKAGE
 
 FOLDER = data_folder()
 

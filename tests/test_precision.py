@@ -7,17 +7,19 @@ import numpy as np
 import pytest
 from invariants import kernel_s, runs_on
 
-import ops
-from configs import CATALOGUE, find_model
-from estimator import Case, estimate, guarded, run
-from hardware import A100_80GB_PCIE, A100_80GB_SXM, B200_SXM, CHIPS, H100_SXM
-from inputs import InputError
-from kernels.architectures import AMPERE, NARROW
-from model import LLAMA3_8B, forward
-from precision import FORMATS, KV_FORMATS, PARTS, from_checkpoint, precision
-from validation.package import data_folder, narrow_rows
-from validation.rows import halves
-from validation.sets import DATA_SETS, PACKAGE
+from ridgepoint import ops
+from ridgepoint.estimator import Case, estimate, guarded, run
+from ridgepoint.hardware import A100_80GB_PCIE, A100_80GB_SXM, B200_SXM, CHIPS, H100_SXM
+from ridgepoint.inputs import InputError
+from ridgepoint.kernels.architectures import AMPERE, NARROW
+from ridgepoint.layers.formats import FORMATS, KV_FORMATS, PARTS, precision_of
+from ridgepoint.model import LLAMA3_8B, forward
+from ridgepoint.readers.catalogue import CATALOGUE, find_model
+from ridgepoint.readers.checkpoints import from_checkpoint
+from ridgepoint.validation.dense import narrow_rows
+from ridgepoint.validation.package import data_folder
+from ridgepoint.validation.rows import halves
+from ridgepoint.validation.sets import DATA_SETS, PACKAGE
 
 SHAPE = {"tokens": 8, "d_in": 4096, "d_out": 14336, "dtype": "fp16", "elem_bytes": 2}
 
@@ -55,17 +57,17 @@ def test_linear_without_precision_is_what_it_was():
     plain = ops.linear("g", **SHAPE)
     assert (plain.weight_bytes, plain.in_bytes, plain.out_bytes) == (4096 * 14336 * 2, 8 * 4096 * 2, 8 * 14336 * 2)
     assert plain.dims == {"m": 8, "n": 14336, "k": 4096}
-    same = ops.linear("g", **SHAPE, precision=precision("fp16"))
+    same = ops.linear("g", **SHAPE, precision=precision_of("fp16"))
     assert (same.dtype, same.bytes) == (plain.dtype, plain.bytes)
     for chip in CHIPS.values():
         assert float(kernel_s(same, chip)) == float(kernel_s(plain, chip))
 
 
 def test_linear_in_int4_and_in_fp8():
-    w4a16 = ops.linear("g", **SHAPE, precision=precision("fp16", "int4"))
+    w4a16 = ops.linear("g", **SHAPE, precision=precision_of("fp16", "int4"))
     assert w4a16.dtype == "fp16" and w4a16.in_bytes == 8 * 4096 * 2
     assert w4a16.weight_bytes == 14336 * (2048 + 64)
-    fp8 = ops.linear("g", **SHAPE, precision=precision("fp16", "fp8", "fp8"))
+    fp8 = ops.linear("g", **SHAPE, precision=precision_of("fp16", "fp8", "fp8"))
     assert fp8.dtype == "fp8" and fp8.out_bytes == 8 * 14336 * 2
     assert fp8.weight_bytes == 14336 * 4100 and fp8.in_bytes == 8 * 4100
 
@@ -83,7 +85,7 @@ def test_memory_keeps_embedding_norms_and_head_in_16_bits():
 def test_forward_launches_a_kernel_before_each_product_with_narrow_activations():
     shape = {"batch": 2, "q_len": 1, "kv_len": 100}
     plain = forward(LLAMA3_8B, **shape)
-    fp8 = forward(LLAMA3_8B, **shape, precision=precision("fp16", "fp8", "fp8", "fp8"))
+    fp8 = forward(LLAMA3_8B, **shape, precision=precision_of("fp16", "fp8", "fp8", "fp8"))
     added = [op for op in fp8 if op.kind == "quantize"]
     assert [op.name for op in fp8 if op.kind != "quantize"] == [op.name for op in plain]
     assert [op.name for op in added] == [f"{name}_proj_quant" for name in ("qkv", "o", "gate_up", "down")]
@@ -93,10 +95,10 @@ def test_forward_launches_a_kernel_before_each_product_with_narrow_activations()
     # 100 tokens, 8 KV heads of 128, K and V, one byte; the MMAs stay 16-bit
     assert by_name["attention"].kv_bytes == 2 * 100 * 2 * 8 * 128 and by_name["attention"].dtype == "fp16"
     assert by_name["kv_write"].kv_bytes == 2 * 2 * 8 * 128 and by_name["kv_write"].in_bytes == 2 * 2 * 8 * 128 * 2
-    on_hopper, _ = runs_on(precision("fp16", kv_cache="fp8"), H100_SXM)
+    on_hopper, _ = runs_on(precision_of("fp16", kv_cache="fp8"), H100_SXM)
     names = [op.name for op in forward(LLAMA3_8B, **shape, precision=on_hopper)]
     assert names[names.index("attention") - 1] == "query_quant" and len(names) == len(plain) + 1
-    weight_only = forward(LLAMA3_8B, **shape, precision=precision("fp16", "int4"))
+    weight_only = forward(LLAMA3_8B, **shape, precision=precision_of("fp16", "int4"))
     assert [op.name for op in weight_only] == [op.name for op in plain]
 
 
@@ -151,18 +153,18 @@ def test_unknown_checkpoints_are_refused(config, message):
 
 
 def test_a_chip_without_the_rate_runs_weight_only_and_says_so():
-    fp8 = precision("fp16", "fp8", "fp8")
+    fp8 = precision_of("fp16", "fp8", "fp8")
     assert runs_on(fp8, H100_SXM) == (fp8, "")
     run_as, note = runs_on(fp8, A100_80GB_PCIE, "fp16")
     assert run_as.name == "w8a16" and "no fp8 tensor-core rate" in note and "w8a16" in note
-    assert runs_on(precision("bf16", "nvfp4", "nvfp4"), H100_SXM)[0].name == "w4a16"
-    assert runs_on(precision("bf16", "nvfp4", "nvfp4"), B200_SXM)[0].mma_dtype == "fp4"
+    assert runs_on(precision_of("bf16", "nvfp4", "nvfp4"), H100_SXM)[0].name == "w4a16"
+    assert runs_on(precision_of("bf16", "nvfp4", "nvfp4"), B200_SXM)[0].mma_dtype == "fp4"
     with pytest.raises(InputError, match="has no fp8 tensor-core rate; it has fp16, bf16, int8"):
-        runs_on(precision("bf16", "int4", "fp8"), A100_80GB_PCIE)
+        runs_on(precision_of("bf16", "int4", "fp8"), A100_80GB_PCIE)
     with pytest.raises(InputError, match="int8 activations go with"):
-        precision("bf16", "fp8", "int8")
+        precision_of("bf16", "fp8", "int8")
     with pytest.raises(InputError, match="unknown weights 'int5'"):
-        precision("bf16", "int5")
+        precision_of("bf16", "int5")
     with pytest.raises(InputError, match="16-bit KV cache only"):
         estimate(Case(kv_cache="fp8", attention="naive"))
     with pytest.raises(InputError, match="method seed"):

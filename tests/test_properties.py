@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from invariants import examples, roomy
 
-from estimator import Case, estimate, guarded, run
-from hardware import A100_80GB_PCIE, CHIPS, LIMITS, Chip
-from inputs import InputError
-from model import LLAMA3_8B, Model
-from roofline import compute_s, memory_s, roofline_s
+from ridgepoint.estimator import Case, estimate, guarded, run
+from ridgepoint.hardware import A100_80GB_PCIE, CHIPS, LIMITS, Chip
+from ridgepoint.inputs import InputError
+from ridgepoint.kernels.roofline import compute_s, memory_s, roofline_s
+from ridgepoint.model import LLAMA3_8B, Model
 
 sizes = st.integers(1, 4096)
 batches = st.integers(1, 512)
@@ -79,7 +79,7 @@ def test_an_array_equals_a_loop(several, prompt, output):
 
 @given(cases)
 def test_the_bound_is_the_larger_of_compute_and_memory(case):
-    from model import forward
+    from ridgepoint.model import forward
 
     chip = CHIPS[case.hardware]
     for op in forward(LLAMA3_8B, batch=case.batch, q_len=case.input_tokens, kv_len=case.input_tokens):

@@ -18,8 +18,8 @@ from invariants import (
 )
 from kernel_kinds import KINDS, NARROW, made
 
-from hardware import CHIPS
-from inputs import InputError
+from ridgepoint.hardware import CHIPS
+from ridgepoint.inputs import InputError
 
 every_kind = pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 

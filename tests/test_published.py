@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from invariants import roomy, slow_but
 
-import traced
-from configs import FAMILIES, find_model
-from estimator import Case, estimate, guarded, run
-from inputs import InputError
+from ridgepoint.estimator import Case, estimate, guarded, run
+from ridgepoint.inputs import InputError
+from ridgepoint.readers import traced
+from ridgepoint.readers.catalogue import find_model
+from ridgepoint.readers.families import FAMILIES
 
 FOLDER = Path(__file__).resolve().parent / "configs"
 EXPECTED = {

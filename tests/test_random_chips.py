@@ -8,13 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from invariants import SLACK, examples, kernel_causes, kernel_s, random_chips
 
-import ops
-from configs import find_model
-from engines import ENGINES
-from estimator import Case, estimate
-from hardware import A100_80GB_PCIE
-from model import LLAMA3_8B
-from roofline import roofline_s
+from ridgepoint import ops
+from ridgepoint.estimator import Case, estimate
+from ridgepoint.hardware import A100_80GB_PCIE
+from ridgepoint.kernels.roofline import roofline_s
+from ridgepoint.model import LLAMA3_8B
+from ridgepoint.readers.catalogue import find_model
+from ridgepoint.serving.engines import ENGINES
 
 RECURRENT = {"linear_key_heads": 16, "linear_value_heads": 32, "linear_key_dim": 128, "linear_value_dim": 128}
 SPARSE = {"mixers": "I", "index_heads": 64, "index_head_dim": 128, "index_topk": 2048}

@@ -7,10 +7,11 @@ import pytest
 from invariants import kernel_causes, kernel_s
 from kernel_kinds import recurrence
 
-from hardware import A100_80GB_SXM, H100_SXM
-from kernels.architectures import ARCHITECTURES
-from validation.package import data_folder, recurrent_rows
-from validation.sets import PACKAGE, RECURRENT_SETS
+from ridgepoint.hardware import A100_80GB_SXM, H100_SXM
+from ridgepoint.kernels.architectures import ARCHITECTURES
+from ridgepoint.validation.package import data_folder
+from ridgepoint.validation.recurrent import recurrent_rows
+from ridgepoint.validation.sets import PACKAGE, RECURRENT_SETS
 
 
 def test_sizes_by_hand():

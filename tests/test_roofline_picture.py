@@ -6,9 +6,10 @@ from functools import cache
 import pytest
 from invariants import slow_but
 
-import visualize
-from estimator import Case, estimate, parse
-from hardware import CHIPS
+from ridgepoint.estimator import CHOICES, Case, estimate
+from ridgepoint.flags import parse
+from ridgepoint.hardware import CHIPS
+from ridgepoint.pictures import roofline
 
 PICTURES = {
     "default": "",
@@ -30,9 +31,9 @@ PICTURES = {
 @cache
 def drawn(name):
     """(estimate, figure) of one of PICTURES."""
-    asked = parse(PICTURES[name].split(), "visualize.py", None, lambda parser: None)
+    asked = parse(Case, CHOICES, PICTURES[name].split(), "visualize.py", None, lambda parser: None)
     est = estimate(asked.case)
-    return est, visualize.draw(est, asked.overrides)
+    return est, roofline.draw(est, asked.overrides)
 
 
 every_picture = pytest.mark.parametrize(
@@ -55,13 +56,13 @@ def named_shares(text: str) -> float:
 def test_of_each_phase_99_percent_of_the_time_are_in_the_picture_or_stated(name):
     est, figure = drawn(name)
     below = " ".join(text.get_text().replace("\n", " ") for text in figure.texts)
-    for phase_name, phase in visualize.phases(est):
-        colour = visualize.COLOURS[phase_name]
+    for phase_name, phase in roofline.phases(est):
+        colour = roofline.COLOURS[phase_name]
         labels = "\n".join(text.get_text() for text in figure.axes[0].texts if text.get_color() == colour)
         stated = re.search(rf"(^|[ %]){phase_name}, (.*?)($|(?<=%) decode, )", below)
         share = named_shares(labels) + named_shares(stated[2] if stated else "")
         assert share == pytest.approx(1, abs=0.01 + 0.0005 * len(phase.kernels))  # and rounding
-        accounts = visualize.accounts(phase).values()
+        accounts = roofline.accounts(phase).values()
         assert sum(share for kind in accounts for _, share in kind) == pytest.approx(1)
 
 
@@ -107,19 +108,19 @@ def test_the_caption_names_every_field_of_a_case():
         "l2_persistent": True,
     }
     case = Case(model="mixtral-8x7b", hardware="h100-sxm", **changes)
-    caption = visualize.caption(estimate(case), {"hardware.sm_count": "100"})
+    caption = roofline.caption(estimate(case), {"hardware.sm_count": "100"})
     assert all(name.replace("_", "-") in caption for name in changes), caption
     assert "hardware.sm_count=100" in caption and "draft llama3.2-1b" in caption
-    assert "attention naive" in visualize.caption(estimate(Case(attention="naive")), {})
-    assert "SGLang 0.5" in visualize.caption(estimate(Case(runtime="sglang")), {})
-    assert "changed" not in visualize.caption(estimate(Case()), {})
+    assert "attention naive" in roofline.caption(estimate(Case(attention="naive")), {})
+    assert "SGLang 0.5" in roofline.caption(estimate(Case(runtime="sglang")), {})
+    assert "changed" not in roofline.caption(estimate(Case()), {})
 
 
 def test_a_record_of_its_own_is_told_from_the_catalogue():
     from dataclasses import replace
 
     chip = replace(CHIPS["h100-sxm"], dram_bytes_per_s=4e12)
-    assert "changed: hardware.dram_bytes_per_s=4e+12" in visualize.caption(estimate(Case(hardware=chip)), {})
+    assert "changed: hardware.dram_bytes_per_s=4e+12" in roofline.caption(estimate(Case(hardware=chip)), {})
 
 
 @every_picture
@@ -135,7 +136,7 @@ def test_what_does_not_fit_says_so(name):
 )
 def test_the_ceilings_are_those_of_the_formats_in_use(name, dtypes):
     est, figure = drawn(name)
-    assert [dtype for _, dtype in visualize.ceilings(est)] == dtypes
+    assert [dtype for _, dtype in roofline.ceilings(est)] == dtypes
     values = [text.get_text() for text in figure.axes[0].texts if "TFLOP/s" in text.get_text()]
     assert [value.split(", ")[1] for value in values] == [*(f"{dtype} tensor" for dtype in dtypes), "FP32"]
 
@@ -143,14 +144,14 @@ def test_the_ceilings_are_those_of_the_formats_in_use(name, dtypes):
 @every_picture
 def test_the_title_is_the_finding(name):
     est, figure = drawn(name)
-    assert figure._suptitle.get_text() == visualize.finding(est)
+    assert figure._suptitle.get_text() == roofline.finding(est)
 
 
 def test_the_title_names_the_largest_cause():
-    host, default, no_decode = (visualize.finding(drawn(name)[0]) for name in ("host", "default", "no decode"))
+    host, default, no_decode = (roofline.finding(drawn(name)[0]) for name in ("host", "default", "no decode"))
     assert host == "Largest part of prefill: the host (79%), of decode: the host (79%)"
     assert "of decode: DRAM bandwidth" in default and "decode" not in no_decode
 
 
 def test_a_title_with_dollars_is_no_formula():
-    assert visualize.wrapped(["a$b$c"], 80) == r"a\$b\$c"
+    assert roofline.wrapped(["a$b$c"], 80) == r"a\$b\$c"

@@ -5,9 +5,11 @@ import pytest
 from invariants import kernel_s
 from kernel_kinds import index_scores, sparse_attention, top_k
 
-from hardware import H100_SXM
-from validation.package import absorbed_rows, data_folder, sparse_rows, stream_rows
-from validation.sets import A100, B200, DATA_SETS, H100, H200, PACKAGE
+from ridgepoint.hardware import H100_SXM
+from ridgepoint.validation.attention import sparse_rows
+from ridgepoint.validation.dense import absorbed_rows, stream_rows
+from ridgepoint.validation.package import data_folder
+from ridgepoint.validation.sets import A100, B200, DATA_SETS, H100, H200, PACKAGE
 
 
 def test_sizes_by_hand():

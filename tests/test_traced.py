@@ -7,10 +7,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-import traced
-from configs import model_from_config
-from inputs import InputError
-from model import Model, forward
+from ridgepoint.inputs import InputError
+from ridgepoint.model import Model, forward
+from ridgepoint.readers import traced
+from ridgepoint.readers.catalogue import model_from_config
 
 pytest.importorskip("transformers", reason="needs requirements-hf.txt")
 

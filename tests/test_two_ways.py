@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 from invariants import slow_but
 
-import traced
-from configs import CATALOGUE, FAMILIES, language_model, model_from_config
-from model import forward
-from ops import visible_keys
+from ridgepoint.model import forward
+from ridgepoint.ops import visible_keys
+from ridgepoint.readers import traced
+from ridgepoint.readers.catalogue import CATALOGUE, language_model, model_from_config
+from ridgepoint.readers.families import FAMILIES
 
 transformers = pytest.importorskip("transformers", reason="needs requirements-hf.txt")
 

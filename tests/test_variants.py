@@ -6,17 +6,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from estimator import Case, estimate, resolve, run
-from hardware import A100_80GB_PCIE
-from inputs import MAX_SIZE, InputError
-from memory import max_context, memory
-from variants import Pass, expected_tokens, prefill_passes, speculative_contexts
+from ridgepoint.estimator import Case, estimate, run
+from ridgepoint.hardware import A100_80GB_PCIE
+from ridgepoint.inputs import MAX_SIZE, InputError
+from ridgepoint.serving.cases import resolve
+from ridgepoint.serving.memory import max_context, memory
+from ridgepoint.serving.passes import Passes, expected_tokens, prefill_passes, speculative_contexts
 
 CASE = Case(method="roofline")
 
 
 def test_a_cached_prefix_is_attended_to_but_not_computed():
-    assert prefill_passes(8, 2048, 1024, None) == [Pass(8, 1024, 2048)]
+    assert prefill_passes(8, 2048, 1024, None) == [Passes(8, 1024, 2048)]
     plain, cached = estimate(CASE), estimate(replace(CASE, prefix_tokens=1024))
     assert cached.ttft_s < 0.55 * plain.ttft_s  # half of the tokens; their attention is the longer half
     assert cached.tpot_s == plain.tpot_s
@@ -27,12 +28,12 @@ def test_a_cached_prefix_is_attended_to_but_not_computed():
 def test_chunks_cover_every_prompt_once():
     # 600 tokens in chunks of 256: ends at 256, 512, 600; once for each of the 3 sequences
     chunks = prefill_passes(3, 600, 0, 256)
-    assert chunks == [Pass(1, 256, 256, 3), Pass(1, 256, 512, 3), Pass(1, 88, 600, 3)]
+    assert chunks == [Passes(1, 256, 256, 3), Passes(1, 256, 512, 3), Passes(1, 88, 600, 3)]
     first, middle, last = prefill_passes(2, 1000, 24, 200)  # 976 tokens after 24: ends at 224, 424, 624, 824, 1000
-    assert (first, last) == (Pass(1, 200, 224, 2), Pass(1, 176, 1000, 2))
+    assert (first, last) == (Passes(1, 200, 224, 2), Passes(1, 176, 1000, 2))
     assert middle.kv_len.tolist() == [424, 624, 824] and (middle.q_len, middle.times) == (200, 2)
     # 7 prompts of 100 in passes of at most 350 tokens: 3 + 3 + 1
-    assert prefill_passes(7, 100, 0, 350) == [Pass(3, 100, 100, 2), Pass(1, 100, 100)]
+    assert prefill_passes(7, 100, 0, 350) == [Passes(3, 100, 100, 2), Passes(1, 100, 100)]
     for batch, prompt, prefix, chunk in ((3, 600, 0, 256), (7, 100, 20, 350), (2, 1000, 10, 1)):
         passes = prefill_passes(batch, prompt, prefix, chunk)
         assert sum(p.batch * p.q_len * p.times * np.size(p.kv_len) for p in passes) == batch * (prompt - prefix)

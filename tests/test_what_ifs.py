@@ -11,12 +11,12 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from invariants import SLACK, any_chips, examples, roomy
 
-from engines import ENGINES
-from estimator import Case, estimate, run
-from hardware import A100_80GB_PCIE, CHIPS
-from inputs import InputError
-from model import LLAMA3_8B, Model
-from precision import KV_FORMATS, NAMED
+from ridgepoint.estimator import Case, estimate, run
+from ridgepoint.hardware import A100_80GB_PCIE, CHIPS
+from ridgepoint.inputs import InputError
+from ridgepoint.layers.formats import KV_FORMATS, NAMED
+from ridgepoint.model import LLAMA3_8B, Model
+from ridgepoint.serving.engines import ENGINES
 
 METRICS = ("ttft_s", "tpot_s", "latency_s")
 

@@ -1,30 +1,34 @@
 """Fits of the constants in kernels/architectures.py and engines.py: python validate.py --fit."""
 
 import csv
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from cycles import sustained
-from engines import VLLM, Engine, find_engine
-from hardware import CHIPS
-from kernels.architectures import AMPERE, ARCHITECTURES, H100_PER_CLOCK, HOPPER, NARROW, architecture_of
-from validation.measured import end_to_end_row
-from validation.package import (
-    attention_rows,
-    gemm_rows,
-    latent_rows,
-    mixture_rows,
-    narrow_rows,
-    quantize_rows,
-    recurrent_rows,
-    sparse_rows,
+from ridgepoint.hardware import CHIPS
+from ridgepoint.kernels.architectures import (
+    AMPERE,
+    ARCHITECTURES,
+    H100_PER_CLOCK,
+    HOPPER,
+    NARROW,
+    Architecture,
+    architecture_of,
 )
-from validation.pointwise import pointwise_rows, pointwise_s
-from validation.rows import Rows, chosen, halves, sampled
-from validation.served import served_row
-from validation.sets import (
+from ridgepoint.kernels.cycles import sustained
+from ridgepoint.serving.engines import VLLM, Engine, find_engine
+from ridgepoint.validation.attention import attention_rows, latent_rows, sparse_rows
+from ridgepoint.validation.dense import gemm_rows, narrow_rows, quantize_rows
+from ridgepoint.validation.measured import end_to_end_row
+from ridgepoint.validation.mixtures import mixture_rows
+from ridgepoint.validation.pointwise import pointwise_rows, pointwise_s
+from ridgepoint.validation.recurrent import recurrent_rows
+from ridgepoint.validation.rows import Rows, chosen, halves, sampled
+from ridgepoint.validation.served import served_row
+from ridgepoint.validation.sets import (
     CSV_FOLDER,
     DATA_SETS,
     H100,
@@ -39,7 +43,11 @@ from validation.sets import (
     fit_row,
     served_fit_row,
 )
-from validation.widths import fit_widths
+from ridgepoint.validation.widths import fit_widths
+
+Residuals = Callable[[dict[str, float]], np.ndarray]  # of constants: log of estimated / measured
+Finding = tuple[str, Mapping[str, Any], dict[str, float]]  # what, the committed record, the constants found
+Problem = tuple[str, Mapping[str, Any], tuple[str, ...], Residuals]  # the constants' names, and what they minimise
 
 # Neutral starting points: round numbers of the right order, not the result.
 GEMM_START = dict(
@@ -111,7 +119,7 @@ def fit_table(folder: Path | None) -> list[list]:
     ]
 
 
-def fit_constants(residuals, start: dict[str, float], steps: int) -> dict[str, float]:
+def fit_constants(residuals: Residuals, start: dict[str, float], steps: int) -> dict[str, float]:
     """The positive constants that bring `residuals` (a function of them: log estimated / measured) nearest to 0.
     Robust least squares in the logarithms for the start, Nelder-Mead on a robust mean for the finish, since the
     models have kinks (the choice of tile, whole waves).
@@ -121,10 +129,10 @@ def fit_constants(residuals, start: dict[str, float], steps: int) -> dict[str, f
     names = list(start)
     high = np.array([0.0 if name in AT_MOST_ONE else np.inf for name in names])
 
-    def constants(x) -> dict[str, float]:
+    def constants(x: np.ndarray) -> dict[str, float]:
         return dict(zip(names, np.exp(np.minimum(x, high)).tolist(), strict=True))
 
-    def cost(x) -> float:
+    def cost(x: np.ndarray) -> float:
         return float(np.mean(np.sqrt(1 + (residuals(constants(x)) / 0.05) ** 2)))
 
     x = np.minimum(np.log(list(start.values())), high - 0.01)
@@ -136,17 +144,17 @@ def fit_constants(residuals, start: dict[str, float], steps: int) -> dict[str, f
     return constants(x)
 
 
-def fit_part(part: str, base, start: dict[str, float], sets: list[Rows], steps: int) -> dict[str, float]:
+def fit_part(part: str, base: Architecture, start: dict[str, float], sets: list[Rows], steps: int) -> dict[str, float]:
     """Constants named in `start` of one part ("gemm" or "attention") of the Architecture `base`, on `sets`."""
 
     def residuals(constants: dict[str, float]) -> np.ndarray:
-        fit = replace(base, **{part: replace(getattr(base, part), **constants)})
-        return np.concatenate([np.log(rows.estimate_s(fit) / rows.measured_s) for rows in sets])
+        arch = replace(base, **{part: replace(getattr(base, part), **constants)})
+        return np.concatenate([np.log(rows.estimate_s(arch) / rows.measured_s) for rows in sets])
 
     return fit_constants(residuals, start, steps)
 
 
-def fit_kernels(folder: Path):
+def fit_kernels(folder: Path) -> Iterator[Finding]:
     """(what, committed, found) of every constant of GEMM and attention."""
     first = DATA_SETS[0]
     gemm_found = fit_part("gemm", AMPERE, GEMM_START, [gemm_rows(first, folder)], 500)
@@ -175,14 +183,14 @@ def fit_kernels(folder: Path):
         yield f"{name} attention", asdict(committed.attention), fit_part("attention", committed, start, sets, 100)
 
 
-def fit_sustained(folder: Path):
+def fit_sustained(folder: Path) -> Iterator[Finding]:
     """(what, committed, found): what a pass sustains, by large products on random data, TensorRT-LLM's and SGLang's."""
     for together in SUSTAINED_FITTED:
         own = [data for data in DATA_SETS if data.hardware in together and data.engine is not VLLM]
         sets = [gemm_rows(data, folder) for data in own]
         large = [chosen(rows, np.flatnonzero(rows.op.flops >= 2 * LARGE)) for rows in sets]
 
-        def residuals(constants: dict[str, float], large=large) -> np.ndarray:
+        def residuals(constants: dict[str, float], large: list[Rows] = large) -> np.ndarray:
             found = []
             for rows in large:
                 arch = sustained(architecture_of(rows.chip), replace(rows.chip, **constants))
@@ -193,7 +201,7 @@ def fit_sustained(folder: Path):
         yield f"a pass on the {' and '.join(together)}", asdict(CHIPS[together[0]]), found
 
 
-def fit_narrow(folder: Path):
+def fit_narrow(folder: Path) -> Iterator[Finding]:
     """(what, committed, found): weight-only formats with the profiler's share on half of their rows, then the kernel
     that narrows activations.
     """
@@ -210,16 +218,15 @@ def fit_narrow(folder: Path):
         for rows in weight_only:
             rows = replace(rows, extra_s=constants["layer_events_s"])
             arch = architecture_of(rows.chip)
-            fit = replace(arch, narrow=replace(arch.narrow, **narrow))
-            found.append(np.log(rows.estimate_s(fit) / rows.measured_s))
+            arch = replace(arch, narrow=replace(arch.narrow, **narrow))
+            found.append(np.log(rows.estimate_s(arch) / rows.measured_s))
         return np.concatenate(found)
 
     start = {"dequant8_ops": 1.5, "dequant4_ops": 1.5, "dequant_clocks": 300.0, "layer_events_s": 5e-6}
     committed = asdict(NARROW) | {"layer_events_s": LAYER_EVENTS_S}
     yield "weight-only products", committed, fit_constants(residuals, start, 200)
-    kernel = quantize_rows(next(data for data in DATA_SETS if data.hardware == "h100-sxm"), folder)
-    found = fit_rate(kernel, {"quantize": 2.0})
-    yield "quantisation, elements per clock", H100_PER_CLOCK, found
+    rows = quantize_rows(next(data for data in DATA_SETS if data.hardware == "h100-sxm"), folder)
+    yield "quantisation, elements per clock", H100_PER_CLOCK, fit_rate(rows, {"quantize": 2.0})
 
 
 def fit_rate(rows: Rows, start: dict[str, float]) -> dict[str, float]:
@@ -227,16 +234,16 @@ def fit_rate(rows: Rows, start: dict[str, float]) -> dict[str, float]:
 
     def residuals(constants: dict[str, float]) -> np.ndarray:
         arch = architecture_of(rows.chip)
-        fit = arch.pointwise
         fields = {name: value for name, value in constants.items() if name == "chosen_walks"}
-        rates = fit.elements_per_clock | {name: value for name, value in constants.items() if name not in fields}
-        pointwise_fit = replace(fit, elements_per_clock=rates, **fields)
-        return np.log(rows.estimate_s(replace(arch, pointwise=pointwise_fit)) / rows.measured_s)
+        rates = {name: value for name, value in constants.items() if name not in fields}
+        rates = arch.pointwise.elements_per_clock | rates
+        fit = replace(arch.pointwise, elements_per_clock=rates, **fields)
+        return np.log(rows.estimate_s(replace(arch, pointwise=fit)) / rows.measured_s)
 
     return fit_constants(residuals, start, 60)
 
 
-def fit_recurrent(folder: Path):
+def fit_recurrent(folder: Path) -> Iterator[Finding]:
     """(what, committed, found) of linear attention, on the H100: vLLM's one kernel for a scan and its update, SGLang's
     scan in several kernels, vLLM's convolution.
     """
@@ -250,29 +257,29 @@ def fit_recurrent(folder: Path):
     yield "convolution, elements per clock", H100_PER_CLOCK, rate
 
 
-def fit_sparse(folder: Path):
+def fit_sparse(folder: Path) -> Iterator[Finding]:
     """(what, committed, found) of sparse attention's indexer, on SGLang's kernels on the H100."""
-    scores, chosen_keys = (sampled(sparse_rows(number, H100, folder), 1500) for number in (0, 3))
+    scores, top_keys = (sampled(sparse_rows(number, H100, folder), 1500) for number in (0, 3))
     found = fit_part("attention", HOPPER, {"index_scores": 0.7}, [scores], 60)
     yield "index scores", asdict(HOPPER.attention), found
     committed = H100_PER_CLOCK | {"chosen_walks": HOPPER.pointwise.chosen_walks}
-    yield "top-k, elements per clock", committed, fit_rate(chosen_keys, {"topk": 1.0, "chosen_walks": 4.0})
+    yield "top-k, elements per clock", committed, fit_rate(top_keys, {"topk": 1.0, "chosen_walks": 4.0})
 
 
-def fit_pointwise():
+def fit_pointwise() -> Iterator[Finding]:
     """(what, committed, found) of the pointwise kernels: A100, then one factor on the rates for Hopper."""
     sets = [rows for rows in pointwise_rows() if rows.kind in AMPERE.pointwise.elements_per_clock]
     kinds = sorted({rows.kind for rows in sets})
 
-    def residuals(constants, architecture, chosen):
+    def residuals(constants: dict[str, float], base: Architecture, seen: list[Rows]) -> np.ndarray:
         rates = {kind: constants.get(kind, 1.0) * constants.get("factor", 1.0) for kind in kinds}
         if "factor" in constants:
             rates = {kind: AMPERE.pointwise.elements_per_clock[kind] * constants["factor"] for kind in kinds}
-        fit = replace(architecture.pointwise, elements_per_clock=rates)
+        fit = replace(base.pointwise, elements_per_clock=rates)
         if "start_s" in constants:
             fit = replace(fit, start_s=constants["start_s"])
-        fit = replace(architecture, pointwise=fit)
-        return np.concatenate([np.log(pointwise_s(rows, fit) / rows.measured_s) for rows in chosen])
+        arch = replace(base, pointwise=fit)
+        return np.concatenate([np.log(pointwise_s(rows, arch) / rows.measured_s) for rows in seen])
 
     start = dict.fromkeys(kinds, 1.0) | {"start_s": 1e-6}
     ampere_sets = [rows for rows in sets if rows.fitted]
@@ -292,7 +299,7 @@ def with_constants(engine: Engine, constants: dict[str, float]) -> Engine:
     choices = list(engine.choices)
     for name in constants.keys() - own.keys():
         last = max(index for index, choice in enumerate(choices) if name in choice.attention)
-        attention = choices[last].attention | {name: constants[name]}
+        attention = dict(choices[last].attention) | {name: constants[name]}
         choices[last] = replace(choices[last], attention=attention)
     return replace(engine, choices=tuple(choices), **own)
 
@@ -305,7 +312,7 @@ def committed_constants(engine: Engine) -> dict[str, float]:
     return own
 
 
-def engine_problems():
+def engine_problems() -> Iterator[Problem]:
     """(what, committed, names of its constants, residuals) of the engines' records, on the rows of end_to_end.csv that
     fit_row names.
     """
@@ -314,7 +321,7 @@ def engine_problems():
     for name, names in ENGINE_NAMES.items():
         committed, own = find_engine(name), [row for row in rows if row["runtime"] == name]
 
-        def residuals(constants, committed=committed, own=own):
+        def residuals(constants: dict[str, float], committed: Engine = committed, own: list[dict] = own) -> np.ndarray:
             engine = with_constants(committed, constants)
             estimated = [end_to_end_row(row | {"runtime": engine})["estimated"] for row in own]
             return np.log(np.array(estimated) / [float(row["measured"]) for row in own])
@@ -322,7 +329,7 @@ def engine_problems():
         yield f"engine {name}", committed_constants(committed), names, residuals
 
 
-def served_problems():
+def served_problems() -> Iterator[Problem]:
     """The same of the hosts of engines that served requests, on rows of served.csv."""
     with open(CSV_FOLDER / "served.csv", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -330,7 +337,9 @@ def served_problems():
         committed = find_engine(name)
         own = [row for row in rows if row["runtime"] == name and served_fit_row(row, metric)]
 
-        def residuals(constants, committed=committed, own=own, metric=metric):
+        def residuals(
+            constants: dict[str, float], committed: Engine = committed, own: list[dict] = own, metric: str = metric
+        ) -> np.ndarray:
             engine = with_constants(committed, constants)
             estimated = [served_row(row | {"runtime": engine})[f"{metric[:4]}_estimated"] for row in own]
             return np.log(np.array(estimated) / [float(row[metric]) for row in own])
@@ -338,7 +347,7 @@ def served_problems():
         yield f"engine {name}, served", committed_constants(committed), names, residuals
 
 
-def fit_engines():
+def fit_engines() -> Iterator[Finding]:
     """(what, committed, found) of the engines' records."""
     for what, committed, names, residuals in (*engine_problems(), *served_problems()):
         yield what, committed, fit_constants(residuals, {name: ENGINE_START[name] for name in names}, 0)

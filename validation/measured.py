@@ -4,16 +4,16 @@ import csv
 from dataclasses import replace
 from pathlib import Path
 
-import ops
-from engines import find_engine
-from estimator import Case, estimate
-from hardware import CHIPS
-from inputs import InputError, check_size, pick
-from intervals import spread
-from kernels.architectures import architecture_of
-from kernels.gemm import resident_fraction
-from precision import on_chip, precision
-from validation.pointwise import POINTWISE, pointwise_op
+from ridgepoint import ops
+from ridgepoint.estimator import Case, estimate
+from ridgepoint.hardware import CHIPS
+from ridgepoint.inputs import InputError, check_size, pick
+from ridgepoint.kernels.architectures import architecture_of
+from ridgepoint.kernels.gemm import resident_fraction
+from ridgepoint.layers.formats import on_chip, precision_of
+from ridgepoint.serving.engines import find_engine
+from ridgepoint.serving.intervals import spread
+from ridgepoint.validation.pointwise import POINTWISE, pointwise_op
 
 KERNEL_SIZES = {
     "gemm": ("m", "n", "k"),
@@ -41,8 +41,7 @@ def read_measured(path: Path) -> tuple[list[dict], list[str]]:
         with open(path, newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
             header = reader.fieldnames or []
-            kernels, metrics = "measured_us" in header, "measured" in header
-            if not (kernels or metrics):
+            if "measured_us" not in header and "measured" not in header:
                 raise InputError(
                     f"{path} has no column measured_us (kernel rows) or measured (end-to-end rows); "
                     f"it has: {', '.join(map(str, header)) or 'nothing'}"
@@ -56,8 +55,7 @@ def read_measured(path: Path) -> tuple[list[dict], list[str]]:
             if None in row or None in row.values():
                 raise InputError("it has more or fewer values than the header")
             row = {name.strip(): text.strip() for name, text in row.items()}
-            kernel = bool(row.get("measured_us"))
-            estimated = kernel_row(row) if kernel else end_to_end_row(row)
+            estimated = kernel_row(row) if row.get("measured_us") else end_to_end_row(row)
             done.append({"line": line, **row, **estimated})
         except InputError as error:
             skipped.append(f"line {line}: {error}")
@@ -94,12 +92,12 @@ def kernel_row(row: dict) -> dict:
     if kind != "gemm" and not row.get("hidden") and any(row.get(name) for name in others):
         names = ("tokens", *others)  # which then stand in for hidden
     dims = {name: size(row, name) for name in (*names, *others) if name in names or row.get(name)}
-    formats = on_chip(precision("bf16", *narrow[dtype]), chip, arch)[0] if dtype in narrow else None
-    number = {"dtype": "bf16" if formats else dtype, "elem_bytes": 2}
+    wanted = on_chip(precision_of("bf16", *narrow[dtype]), chip, arch)[0] if dtype in narrow else None
+    number = {"dtype": "bf16" if wanted else dtype, "elem_bytes": 2}
     engine = find_engine(row.get("runtime") or "vllm")
     resident = 0.0
     if kind == "gemm":
-        op = ops.linear(kind, tokens=dims["m"], d_in=dims["k"], d_out=dims["n"], precision=formats, **number)
+        op = ops.linear(kind, tokens=dims["m"], d_in=dims["k"], d_out=dims["n"], precision=wanted, **number)
         cycle_bytes = dims.get("weight_copies", 6) * op.weight_bytes + op.activation_bytes
         resident = resident_fraction(cycle_bytes, chip, arch)
         kernels = [op]

@@ -1,21 +1,20 @@
 """Every config.json at hand: estimated or not, by which way, and whether the real code has as many parameters."""
 
-import importlib.util
 import json
 from pathlib import Path
 
-import traced
-from configs import CATALOGUE, find_model
-from estimator import Case, estimate
-from inputs import InputError
+from ridgepoint.estimator import Case, estimate
+from ridgepoint.inputs import InputError
+from ridgepoint.readers import traced
+from ridgepoint.readers.catalogue import CATALOGUE, find_model
+from ridgepoint.validation.package import package_folder
 
 
 def config_files() -> list[Path]:
     """The catalogue's, and those that aiconfigurator-core ships, if it is installed."""
-    spec = importlib.util.find_spec("aiconfigurator_core")
-    folder = Path(spec.submodule_search_locations[0]) / "model_configs" if spec else Path("none")
-    package = (file for file in sorted(folder.glob("*_config.json")) if "hf_quant_config" not in file.name)
-    return [*sorted(CATALOGUE.glob("*.json")), *package]
+    package = package_folder()
+    shipped = sorted((package / "model_configs").glob("*_config.json")) if package else []
+    return [*sorted(CATALOGUE.glob("*.json")), *(file for file in shipped if "hf_quant_config" not in file.name)]
 
 
 def examine(file: Path) -> dict:
@@ -44,8 +43,8 @@ def models_table() -> tuple[list[list], str]:
     """A row per family: way, configs, smallest and largest model, how many equal the real code; and a sentence."""
     families: dict[str, list[dict]] = {}
     for file in config_files():
-        found = examine(file)
-        families.setdefault(found["family"] or found["way"], []).append(found)
+        examined = examine(file)
+        families.setdefault(examined["family"] or examined["way"], []).append(examined)
     table = []
     for family, found in sorted(families.items()):
         sizes = sorted({(entry["parameters"], entry["active"]) for entry in found})

@@ -8,12 +8,13 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 
-from engines import TRTLLM_GROUP
-from validation.package import attention_rows, gemm_rows, narrow_rows
-from validation.rows import Rows, sampled
-from validation.sets import DATA_SETS, LARGE
-from validation.tables import errors
-from visualize import save
+from ridgepoint.pictures.files import save
+from ridgepoint.serving.engines import TRTLLM_GROUP
+from ridgepoint.validation.attention import attention_rows
+from ridgepoint.validation.dense import gemm_rows, narrow_rows
+from ridgepoint.validation.rows import Rows, sampled
+from ridgepoint.validation.sets import DATA_SETS, LARGE
+from ridgepoint.validation.tables import errors
 
 ENGINES = {"vllm": ("vLLM", "#0072B2"), "tensorrt-llm": ("TensorRT-LLM", "#D55E00"), "sglang": ("SGLang", "#009E73")}
 OTHER_COLOURS = ("#555555", "#CC79A7")  # beside those of the engines, told apart with any colour vision too
@@ -21,6 +22,7 @@ BIN_ROWS = 15  # fewer rows than this don't make a bin of a band
 CLOUD = 250  # rows of one series drawn as points
 LONG_KV = 4096  # tokens from which decode is all reading of K and V
 SHORT_K = 1024  # up to which storing a tile shows beside multiplying it
+OfRows = Callable[[Rows], np.ndarray]  # a value for each row
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,13 +74,13 @@ def accuracy_figure(sets: dict[str, list[Rows]]) -> plt.Figure:
     """The A100: measured against estimated above, the error by shape below."""
     figure, axes = plt.subplots(2, 3, figsize=(13, 8.5), layout="constrained")
     shapes = {
-        "gemm": ("rows of x, m", dims("m")),
-        "prefill attention": ("query length (tokens)", dims("q_len")),
-        "decode attention": ("batch x KV length (tokens)", dims("batch", "kv_len")),
+        "gemm": ("rows of x, m", size_of("m")),
+        "prefill attention": ("query length (tokens)", size_of("q_len")),
+        "decode attention": ("batch x KV length (tokens)", size_of("batch", "kv_len")),
     }
     for (top, bottom), (kind, (x_label, size)) in zip(axes.T, shapes.items(), strict=True):
         for rows in sets[kind]:
-            label, colour = ENGINES[engine(rows)]
+            label, colour = ENGINES[family(rows)]
             estimated = rows.estimate_s()
             label += f"{' (fitted on)' if rows.fitted else ''}: {errors(estimated, rows.measured_s)[0]} % median"
             drawn = sampled(rows, 4000)
@@ -127,7 +129,7 @@ def residual_panels(a100: dict[str, list[Rows]], l40s: list[Rows], l40s_fp8: lis
 
 def clock_and_cache_panels(a100: list[Rows], l40s: list[Rows]) -> list[Panel]:
     """GEMM over what the benchmark leaves in the L2, and over its work."""
-    chip, mnk = l40s[0].chip, dims("m", "n", "k")
+    chip, mnk = l40s[0].chip, size_of("m", "n", "k")
 
     def fill(rows: Rows) -> np.ndarray:
         return rows.cycle_bytes / chip.l2_bytes
@@ -141,8 +143,8 @@ def clock_and_cache_panels(a100: list[Rows], l40s: list[Rows]) -> list[Panel]:
 
     cached = errors_by_engine(l40s, fill, small)
     inside, beyond = (
-        [100 * np.quantile(np.abs(part.error[fits(part.x)]), 0.9) for part in cached]
-        for fits in (lambda x: x <= 1, lambda x: x > 1)
+        [100 * np.quantile(np.abs(part.error[where(part.x)]), 0.9) for part in cached]
+        for where in (lambda x: x <= 1, lambda x: x > 1)
     )
     large = errors_by_engine(a100[2:], mnk, lambda rows: ~small(rows))[0]
     return [
@@ -197,7 +199,7 @@ def skinny_panel(rows: Rows) -> Panel:
 
 def narrow_panel(l40s: list[Rows]) -> Panel:
     """fp8 products of the L40S over k, since what vLLM's take too long for does not grow with it."""
-    series = errors_by_engine(l40s, dims("k"))
+    series = errors_by_engine(l40s, size_of("k"))
     short = -100 * np.median(series[0].error[series[0].x <= SHORT_K])
     return Panel(
         title=f"L40S, GEMM in fp8: vLLM's {short:.0f} % too fast (median) up to k = {SHORT_K:,}. Missing: that its "
@@ -214,17 +216,17 @@ def prefill_panel(others: list[Rows]) -> Panel:
         title="A100, prefill: from 64 tokens on TensorRT-LLM's kernel is slower than estimated by the same share; "
         "SGLang's is slower when short, faster when long. Missing: each kernel's own rate; ours is vLLM's",
         x_label="query length (tokens)",
-        series=errors_by_engine(others, dims("q_len")),
+        series=errors_by_engine(others, size_of("q_len")),
     )
 
 
 def decode_panels(trtllm: Rows, sglang: Rows) -> list[Panel]:
     """Decode attention by the engines that the fit never saw: how their CTAs and heads are laid out."""
-    ctas, sms = dims("batch", "kv_heads"), trtllm.chip.sm_count
+    ctas, sms = size_of("batch", "kv_heads"), trtllm.chip.sm_count
     ctas_label = "batch x KV heads (CTAs, if the KV range isn't split)"
     error = {rows.label: rows.estimate_s() / rows.measured_s - 1 for rows in (trtllm, sglang)}
 
-    def parts(rows: Rows, *masks) -> tuple[Series, ...]:
+    def parts(rows: Rows, *masks: tuple[str, str, np.ndarray]) -> tuple[Series, ...]:
         return tuple(
             Series(label=label, colour=colour, x=ctas(rows)[mask], error=error[rows.label][mask])
             for label, colour, mask in masks
@@ -284,23 +286,23 @@ def draw_panel(axes: plt.Axes, panel: Panel, legend: str = "upper left") -> None
         axes.legend(loc=legend, fontsize=9, ncols=3, framealpha=0.8)
 
 
-def errors_by_engine(sets: list[Rows], size: Callable, keep: Callable | None = None) -> tuple[Series, ...]:
-    """One series for each data set: its errors over `size`, both functions of Rows, where `keep` (another) holds."""
+def errors_by_engine(sets: list[Rows], size: OfRows, keep: OfRows | None = None) -> tuple[Series, ...]:
+    """One series for each data set: its errors over `size`, where `keep` holds."""
     found = []
     for rows in sets:
         mask = np.ones(rows.measured_s.size, bool) if keep is None else keep(rows)
-        error, (label, colour) = rows.estimate_s() / rows.measured_s - 1, ENGINES[engine(rows)]
+        error, (label, colour) = rows.estimate_s() / rows.measured_s - 1, ENGINES[family(rows)]
         x = np.broadcast_to(size(rows), error.shape)
         found.append(Series(label=label, colour=colour, x=x[mask], error=error[mask]))
     return tuple(found)
 
 
-def engine(rows: Rows) -> str:
+def family(rows: Rows) -> str:
     return rows.label.split()[1]
 
 
-def dims(*names: str) -> Callable[[Rows], np.ndarray]:
-    """A function of Rows: the product of these sizes."""
+def size_of(*names: str) -> OfRows:
+    """The product of these sizes."""
     return lambda rows: np.prod([rows.op.dims[name] for name in names], axis=0)
 
 

@@ -4,12 +4,12 @@ import csv
 
 import numpy as np
 
-import ops
-from cycles import cycle_causes
-from hardware import CHIPS
-from kernels.architectures import Architecture
-from validation.rows import Rows
-from validation.sets import CSV_FOLDER, POINTWISE_FIT
+from ridgepoint import ops
+from ridgepoint.hardware import CHIPS
+from ridgepoint.kernels.architectures import Architecture
+from ridgepoint.kernels.cycles import cycle_causes
+from ridgepoint.validation.rows import Rows
+from ridgepoint.validation.sets import CSV_FOLDER, POINTWISE_FIT
 
 POINTWISE = ("norm", "rope", "swiglu", "residual", "embedding")
 

@@ -4,11 +4,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-import ops
-from engines import VLLM, Engine
-from hardware import Chip
-from kernels.architectures import Architecture, architecture_of
-from kernels.gemm import resident_fraction
+from ridgepoint import ops
+from ridgepoint.hardware import Chip
+from ridgepoint.kernels.architectures import Architecture, architecture_of
+from ridgepoint.kernels.gemm import resident_fraction
+from ridgepoint.serving.engines import VLLM, Engine
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +54,7 @@ def launch_s(rows: Rows, op: ops.Op, arch: Architecture, block: int = 4096) -> n
 def select(op: ops.Op, keep: np.ndarray | slice) -> ops.Op:
     """The rows of `op` that `keep` names (a mask, indices, a slice)."""
 
-    def cut(value):
+    def cut(value: ops.Number) -> ops.Number:
         return value[keep] if np.ndim(value) else value
 
     sizes = ("flops", "weight_bytes", "kv_bytes", "in_bytes", "out_bytes")
@@ -87,3 +87,20 @@ def halves(rows: Rows, seed: int = 0) -> tuple[Rows, Rows]:
     first = np.random.default_rng(seed).random(rows.measured_s.size) < 0.5
     other = replace(rows, label=f"{rows.label}, other half", refitted=False)
     return chosen(rows, np.flatnonzero(first)), chosen(other, np.flatnonzero(~first))
+
+
+def without(rows: Rows, reasons: dict[str, np.ndarray]) -> Rows:
+    """The rows that no mask in `reasons` names; each other row is counted under the first reason that names it, after
+    those that were left out before.
+    """
+    keep, counts = np.ones(rows.measured_s.size, dtype=bool), {}
+    for reason, mask in reasons.items():
+        counts[reason] = int((keep & mask).sum())
+        keep &= ~mask
+    why = ", ".join(filter(None, (rows.reasons, counted(counts))))
+    return replace(chosen(rows, keep), left_out=rows.left_out + int((~keep).sum()), reasons=why)
+
+
+def counted(counts: dict[str, int]) -> str:
+    """How many rows were left out for which reasons, as Rows.reasons says it."""
+    return ", ".join(f"{count} {reason}" for reason, count in counts.items() if count)

@@ -15,13 +15,14 @@ from pathlib import Path
 
 import numpy as np
 
-from engines import ATTENTION, cycle_pass, find_engine
-from estimator import Case, Resolved, estimate, resolve
-from hardware import CHIPS
-from inputs import InputError, check_quantity, check_size
-from intervals import run_spread
-from ops import Op
-from validation.sets import CSV_FOLDER
+from ridgepoint.estimator import Case, estimate
+from ridgepoint.hardware import CHIPS
+from ridgepoint.inputs import InputError, check_quantity, check_size
+from ridgepoint.ops import Op
+from ridgepoint.serving.cases import Resolved, resolve
+from ridgepoint.serving.engines import ATTENTION, cycle_pass, find_engine
+from ridgepoint.serving.intervals import run_spread
+from ridgepoint.validation.sets import CSV_FOLDER
 
 TOKEN_BUDGET = 8192  # of a pass; vLLM's and TensorRT-LLM's default on large GPUs
 ROUNDS, CLOSE = 200, 1e-4  # of the fixed point, and the change in a round that ends it
@@ -74,9 +75,9 @@ def pass_s(resolved: Resolved, decoding: float, kv_len: float, prompts: float) -
     total_s = 0.0
     for chunk in range(chunks if prompts else 1):
         context = case.prefix_tokens + new * (chunk + 1) / chunks
-        ops = mixed_ops(resolved, decoding, kv_len, prompts, new / chunks, context)
+        pass_ops = mixed_ops(resolved, decoding, kv_len, prompts, new / chunks, context)
         sizes = {"batch": decoding + prompts, "tokens": decoding + prompts * new / chunks, "decode": not prompts}
-        timed = cycle_pass(ops, resolved.chip, resolved.sustained, engine, **sizes)
+        timed = cycle_pass(pass_ops, resolved.chip, resolved.sustained, engine, **sizes)
         total_s += float(sum(op.count * sum(causes.values()) for op, causes in timed))
     # a decode step goes on in each of the chunks' passes: only what they take longer is theirs
     alone_s = 0.0 if chunks == 1 or not prompts or not decoding else pass_s(resolved, decoding, kv_len, 0.0)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from engines import SGLANG, TENSORRT_LLM, VLLM, Engine
+from ridgepoint.serving.engines import SGLANG, TENSORRT_LLM, VLLM, Engine
 
 CSV_FOLDER = Path(__file__).resolve().parent  # of the CSV files
 PACKAGE = "aiconfigurator-core==0.12.0"
@@ -24,8 +24,13 @@ class DataSet:
     x_copies: int = 1
     fitted: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "version", self.version or self.engine.kernels_measured[self.hardware])
+
+    @property
+    def label(self) -> str:
+        """What the tables call it."""
+        return f"{self.hardware} {self.engine.family} {self.version}"
 
 
 PACKAGE_NAMES = {"vllm": "vllm", "tensorrt-llm": "trtllm", "sglang": "sglang"}  # of engines, in the package
@@ -133,7 +138,7 @@ ATOMIC_CLOCKS = 12.0
 class MixtureSet(DataSet):
     """Measured layers of a mixture of experts: routed, gated, two grouped products, combined."""
 
-    remainder: str = "each rank"  # of the benchmark's routing (loads.py)
+    remainder: str = "each rank"  # of the benchmark's routing (validation/loads.py)
 
 
 MIXTURE_SETS = (

@@ -7,19 +7,19 @@ from pathlib import Path
 import numpy as np
 from tabulate import tabulate
 
-from engines import find_engine
-from inputs import InputError
-from intervals import spread
-from kernels.architectures import architecture_of
-from roofline import compute_s, memory_s, roofline_s
-from validation.measured import read_measured
-from validation.package import kernel_sets
-from validation.pointwise import pointwise_rows, pointwise_s
-from validation.rows import Rows, sampled
-from validation.served import served_rows
-from validation.sets import CSV_FOLDER, fit_row, served_fit_row
+from ridgepoint.inputs import InputError
+from ridgepoint.kernels.architectures import architecture_of
+from ridgepoint.kernels.roofline import compute_s, memory_s, roofline_s
+from ridgepoint.serving.engines import find_engine
+from ridgepoint.serving.intervals import spread
+from ridgepoint.validation.all_sets import kernel_sets
+from ridgepoint.validation.measured import read_measured
+from ridgepoint.validation.pointwise import pointwise_rows, pointwise_s
+from ridgepoint.validation.rows import Rows, sampled
+from ridgepoint.validation.served import served_rows
+from ridgepoint.validation.sets import CSV_FOLDER, fit_row, served_fit_row
 
-HEADERS = ("data", "kind", "rows", "left\nout", "median", "mean", "p90", "bias", "in 90 %")
+HEADERS: tuple[str, ...] = ("data", "kind", "rows", "left\nout", "median", "mean", "p90", "bias", "in 90 %")
 HEADERS += ("roofline\nmedian", "\nmean", "\np90", "2 efficiencies\nmedian", "\nmean", "\np90")
 COVERAGE = HEADERS.index("in 90 %")
 LEGEND = """\
@@ -32,17 +32,17 @@ disturbed.
 """
 
 
-def errors(estimated_s, measured_s) -> list[str]:
+def errors(estimated_s: np.ndarray, measured_s: np.ndarray) -> list[str]:
     """[median, mean, p90] of |estimated / measured - 1|, in percent."""
     error = np.abs(estimated_s / measured_s - 1)
     return [f"{100 * x:.1f}" for x in (np.median(error), np.mean(error), np.quantile(error, 0.9))]
 
 
-def bias(estimated_s, measured_s) -> str:
+def bias(estimated_s: np.ndarray, measured_s: np.ndarray) -> str:
     return f"{100 * np.median(estimated_s / measured_s - 1):+.1f}"
 
 
-def coverage(measured_s, low_s, high_s) -> str:
+def coverage(measured_s: np.ndarray, low_s: np.ndarray, high_s: np.ndarray) -> str:
     return f"{100 * np.mean((low_s <= measured_s) & (measured_s <= high_s)):.0f}"
 
 
@@ -52,7 +52,7 @@ def two_efficiencies(rows: Rows) -> np.ndarray:
 
     compute, memory = compute_s(rows.op, rows.chip), memory_s(rows.op, rows.chip)
 
-    def cost(x):
+    def cost(x: np.ndarray) -> float:
         shares = np.exp(x)
         estimated = np.maximum(compute / shares[0], memory / shares[1]) + shares[2]
         return np.mean(np.abs(np.log(estimated / rows.measured_s)))
@@ -60,7 +60,7 @@ def two_efficiencies(rows: Rows) -> np.ndarray:
     return np.exp(minimize(cost, np.log([0.7, 0.7, 5e-6]), method="Nelder-Mead").x)
 
 
-def seen(rows: Rows) -> str:
+def fit_marks(rows: Rows) -> str:
     """What fits saw of these rows, and whether a choice was made for them."""
     return (" (fit)" if rows.fitted else " (refit)" if rows.refitted else "") + (" (*)" if rows.chosen_after else "")
 
@@ -78,7 +78,7 @@ def kernel_table(folder: Path) -> tuple[list[list], list[str]]:
         estimated, measured = rows.estimate_s(), rows.measured_s
         low, high = spread(rows.op, rows.chip)
         table.append(
-            [rows.label + seen(rows), rows.kind, measured.size, rows.left_out]
+            [rows.label + fit_marks(rows), rows.kind, measured.size, rows.left_out]
             + [*errors(estimated, measured), bias(estimated, measured)]
             + [coverage(measured, estimated * low, estimated * high)]
             + [*errors(ideal_s, measured), *errors(simple_s, measured)]
@@ -94,7 +94,7 @@ def pointwise_table() -> list[list]:
         estimated, measured = pointwise_s(rows, architecture_of(rows.chip)), rows.measured_s
         low, high = spread(rows.op, rows.chip)
         table.append(
-            [rows.label + seen(rows), rows.kind, measured.size, 0]
+            [rows.label + fit_marks(rows), rows.kind, measured.size, 0]
             + [*errors(estimated, measured), bias(estimated, measured)]
             + [coverage(measured, estimated * low, estimated * high)]
             + [*errors(roofline_s(rows.op, rows.chip), measured)]
@@ -154,28 +154,28 @@ def summary(table: list[list], kind: str) -> list:
     count = sum(row[2] for row in unseen)
     medians = sorted(float(row[HEADERS.index("median")]) for row in unseen)
     inside = sum(float(row[COVERAGE]) * row[2] for row in unseen) / count
-    spread_of = f"{medians[0]:.1f} to {medians[-1]:.1f}" if len(medians) > 1 else f"{medians[0]:.1f}"
-    return [kind, len(unseen), count, spread_of, f"{inside:.0f}"]
+    ends = f"{medians[0]:.1f} to {medians[-1]:.1f}" if len(medians) > 1 else f"{medians[0]:.1f}"
+    return [kind, len(unseen), count, ends, f"{inside:.0f}"]
 
 
 def accuracy_report(folder: Path | None) -> list[str]:
-    """Errors of kernels (where the package is installed), pointwise kernels and whole passes, and what the intervals
+    """Errors of kernels (where the package is installed), pointwise kernels and whole runs, and what the intervals
     cover.
     """
     kernels, reasons = kernel_table(folder) if folder else ([], [])
     rows, _ = read_measured(CSV_FOLDER / "end_to_end.csv")
-    pointwise, passes = pointwise_table(), end_to_end_table(rows)
+    pointwise, runs = pointwise_table(), end_to_end_table(rows)
     parts = [LEGEND]
     parts += [show(kernels, HEADERS), "", *reasons, ""] if kernels else []
-    parts += [show(pointwise, HEADERS[:12]), "", show(passes, HEADERS[:12]), ""]
-    served = served_table(folder)
-    parts += [show(served, HEADERS[:9]), ""]
+    parts += [show(pointwise, HEADERS[:12]), "", show(runs, HEADERS[:12]), ""]
+    requests = served_table(folder)
+    parts += [show(requests, HEADERS[:9]), ""]
     kinds = dict.fromkeys(row[1] for row in kernels)
-    pooled = [summary([row for row in kernels if row[1] == kind], kind) for kind in kinds]
-    pooled += [summary(pointwise, "pointwise"), summary(passes, "end to end")]
-    pooled += [summary([row for row in served if "tpot" in row[1]], "served, TPOT")]
+    summaries = [summary([row for row in kernels if row[1] == kind], kind) for kind in kinds]
+    summaries += [summary(pointwise, "pointwise"), summary(runs, "end to end")]
+    summaries += [summary([row for row in requests if "tpot" in row[1]], "served, TPOT")]
     headers = ("of all that no fit saw", "sets", "rows", "median error", "in 90 %")
-    return [*parts, show(pooled, headers)]
+    return [*parts, show(summaries, headers)]
 
 
 def report_measured(path: Path, as_json: bool) -> str:

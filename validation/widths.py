@@ -7,43 +7,44 @@ from pathlib import Path
 
 import numpy as np
 
-from engines import find_engine
-from intervals import ELSEWHERE, SKINNY, SPREADS, regime
-from kernels.architectures import architecture_of
-from validation.measured import end_to_end_row
-from validation.package import kernel_sets
-from validation.pointwise import pointwise_rows, pointwise_s
-from validation.rows import Rows
-from validation.served import served_rows
-from validation.sets import CSV_FOLDER, fit_row, served_fit_row
+from ridgepoint.kernels.architectures import architecture_of
+from ridgepoint.serving.engines import find_engine
+from ridgepoint.serving.intervals import ELSEWHERE, SKINNY, SPREADS, regime
+from ridgepoint.validation.all_sets import kernel_sets
+from ridgepoint.validation.measured import end_to_end_row
+from ridgepoint.validation.pointwise import pointwise_rows, pointwise_s
+from ridgepoint.validation.rows import Rows
+from ridgepoint.validation.served import served_rows
+from ridgepoint.validation.sets import CSV_FOLDER, fit_row, served_fit_row
 
 JUDGEMENTS = ("host", "naive attention")  # of which there are no rows
 FEWEST = 4  # rows of which a range is made
+Ratios = dict[tuple[str, str, str], list[tuple[float, bool]]]  # what run_ratios returns
 
 
-def fit_widths(folder: Path | None) -> Iterator[tuple[str, dict, dict]]:
+def fit_widths(folder: Path | None) -> Iterator[tuple[str, dict[str, float], dict[str, float]]]:
     """(what, committed, found) of every width: kernels' by kind, whole runs' by engine and GPU, and those pooled."""
     if folder:
-        found = kernel_spreads(folder)
+        spreads = kernel_spreads(folder)
         for kind in (kind for kind in SPREADS if kind not in JUDGEMENTS):
-            yield f"interval, {kind}", ends(SPREADS[kind]), ends(found[kind])
+            yield f"interval, {kind}", low_high(SPREADS[kind]), low_high(spreads[kind])
     runs = run_ratios(folder)
     for (name, hardware), phases in run_spreads(runs).items():
         committed = find_engine(name).run_spread.get(hardware, ELSEWHERE)
         for phase, found in phases.items():
-            yield f"interval, {name} on {hardware}, {phase}", ends(committed[phase]), ends(found)
+            yield f"interval, {name} on {hardware}, {phase}", low_high(committed[phase]), low_high(found)
     for phase, found in pooled(runs).items():
-        yield f"interval, elsewhere, {phase}", ends(ELSEWHERE[phase]), ends(found)
+        yield f"interval, elsewhere, {phase}", low_high(ELSEWHERE[phase]), low_high(found)
 
 
-def ends(range_: tuple[float, float]) -> dict[str, float]:
-    return dict(zip(("low", "high"), range_, strict=True))
+def low_high(interval: tuple[float, float]) -> dict[str, float]:
+    return dict(zip(("low", "high"), interval, strict=True))
 
 
 def kernel_spreads(folder: Path) -> dict[str, tuple[float, float]]:
     """5th and 95th percentile of measured / estimated by kind, over the sets that no fit saw, each set alike."""
     ratios = defaultdict(list)
-    for rows, estimated_s in kernels(folder):
+    for rows, estimated_s in estimated_kernels(folder):
         if rows.fitted or rows.refitted or rows.kind == "residual streams":  # several streams' mix: said in the README
             continue
         ratio, kind = rows.measured_s / estimated_s, regime(rows.op)
@@ -55,7 +56,7 @@ def kernel_spreads(folder: Path) -> dict[str, tuple[float, float]]:
     return {kind: weighted_range(sets) for kind, sets in ratios.items()}
 
 
-def kernels(folder: Path) -> Iterator[tuple[Rows, np.ndarray]]:
+def estimated_kernels(folder: Path) -> Iterator[tuple[Rows, np.ndarray]]:
     """All measured kernels with what they are estimated to take."""
     for rows in kernel_sets(folder):
         yield rows, rows.estimate_s()
@@ -69,10 +70,11 @@ def weighted_range(sets: list[np.ndarray]) -> tuple[float, float]:
     weights = np.concatenate([np.full(one.size, 1 / one.size) for one in sets if one.size])
     order = np.argsort(values)
     share = np.cumsum(weights[order]) / weights.sum()
-    return tuple(float(values[order][np.searchsorted(share, level)]) for level in (0.05, 0.95))
+    low, high = (float(values[order][np.searchsorted(share, level)]) for level in (0.05, 0.95))
+    return low, high
 
 
-def run_ratios(folder: Path | None) -> dict[tuple[str, str, str], list[tuple[float, bool]]]:
+def run_ratios(folder: Path | None) -> Ratios:
     """(measured / estimated, did a fit see it) of whole runs, by engine, GPU and phase: TTFT is prefill's, the other
     metrics decode's. Served runs by their TPOT.
     """
@@ -89,7 +91,7 @@ def run_ratios(folder: Path | None) -> dict[tuple[str, str, str], list[tuple[flo
     return found
 
 
-def run_spreads(runs: dict) -> dict[tuple[str, str], dict[str, tuple[float, float]]]:
+def run_spreads(runs: Ratios) -> dict[tuple[str, str], dict[str, tuple[float, float]]]:
     """Of each engine and GPU: the range of rows that no fit saw, or of all where those are few; of prefill, which is
     the GPU's, of all engines that compile or fuse; where there are too few of those too, of all runs.
     """
@@ -107,7 +109,7 @@ def run_spreads(runs: dict) -> dict[tuple[str, str], dict[str, tuple[float, floa
     return spreads
 
 
-def pooled(runs: dict) -> dict[str, tuple[float, float]]:
+def pooled(runs: Ratios) -> dict[str, tuple[float, float]]:
     """Of a run of an engine on a GPU where none was measured: that of all unseen runs, each engine and GPU alike."""
     found = {}
     for phase in ("prefill", "decode"):
@@ -126,7 +128,7 @@ def prediction(sets: list[np.ndarray]) -> tuple[float, float]:
     weights = np.concatenate([np.full(one.size, 1 / one.size) for one in sets]) / len(sets)
     many = len(sets) if len(sets) > 1 else logs.size
     mean = float(weights @ logs)
-    spread = np.sqrt(weights @ (logs - mean) ** 2 * many / (many - 1))
-    reach = t.ppf(0.95, many - 1) * spread * np.sqrt(1 + 1 / many)
+    deviation = np.sqrt(weights @ (logs - mean) ** 2 * many / (many - 1))
+    reach = t.ppf(0.95, many - 1) * deviation * np.sqrt(1 + 1 / many)
     low, high = np.exp(mean - reach), np.exp(mean + reach)
     return float(min(low, 0.99)), float(max(high, 1.01))  # the estimate itself is inside

@@ -24,10 +24,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from inputs import MAX_SIZE, InputError
-from ops import Number, Op, attention, distinct_experts, kv_write, smaller
+from ridgepoint.inputs import MAX_SIZE, InputError
+from ridgepoint.ops import Number, Op, attention, distinct_experts, kv_write, smaller
 
-CACHE = Path(__file__).resolve().parent / ".traces"
+CACHE = Path(__file__).resolve().parent.parent / ".traces"
 VERSION = 5  # of what is cached; raise it when the recorder changes
 # (batch, prompt): as many as there are terms, and a last one that what was found from the others must give exactly.
 # With one sequence, or one chunk of a scan (up to 256 tokens), copies that are otherwise kernels are views.
@@ -44,7 +44,7 @@ KINDS = {  # what a trace holds, and which dims each kind has
 
 
 @dataclass(frozen=True)
-class Kernel:
+class TracedKernel:
     """One kernel of a traced pass: each number as coefficients over the terms of `terms(...)`."""
 
     name: str
@@ -64,8 +64,8 @@ class Trace:
     hidden: int
     max_positions: int
     state_bytes: int  # of one sequence, in recurrent layers
-    prefill: tuple[Kernel, ...]
-    decode: tuple[Kernel, ...]
+    prefill: tuple[TracedKernel, ...]
+    decode: tuple[TracedKernel, ...]
 
     def kv_cache_bytes(self, tokens: Number) -> Number:
         """The caches of one sequence of `tokens` at 2 bytes an element, with the state of recurrent layers; a sliding
@@ -171,7 +171,7 @@ def forward(trace: Trace, *, batch: Number, q_len: Number, kv_len: Number, dtype
     return ops
 
 
-def _op(kernel: Kernel, basis: list[Number], tokens: Number, dtype: str) -> Op:
+def _op(kernel: TracedKernel, basis: list[Number], tokens: Number, dtype: str) -> Op:
     values = {}
     for name, coefficients in kernel.numbers.items():
         used = [(c, x) for c, x in zip(coefficients, basis, strict=True) if c]
@@ -188,7 +188,7 @@ def _op(kernel: Kernel, basis: list[Number], tokens: Number, dtype: str) -> Op:
     )
 
 
-def _attention(kernel: Kernel, batch: Number, q_len: Number, kv_len: Number, dtype: str) -> list[Op]:
+def _attention(kernel: TracedKernel, batch: Number, q_len: Number, kv_len: Number, dtype: str) -> list[Op]:
     """The KV write and attention from its heads: FLOPs under the causal mask, K and V read once per KV head."""
     shape = {name: int(kernel.numbers[name][0]) for name in ("heads", "kv_heads", "head_dim", "v_head_dim")}
     number = {"dtype": dtype, "elem_bytes": 2, "count": kernel.count}
@@ -240,7 +240,7 @@ def _kept(content: bytes) -> Trace:
     if set(outer) != {"sha256", "trace"} or _digest(outer["trace"]) != outer["sha256"]:
         raise ValueError("damaged")
     data = json.loads(outer["trace"])
-    kernels = {name: tuple(Kernel(**kernel) for kernel in data[name]) for name in ("prefill", "decode")}
+    kernels = {name: tuple(TracedKernel(**kernel) for kernel in data[name]) for name in ("prefill", "decode")}
     return checked(Trace(**(data | kernels)))
 
 
@@ -258,7 +258,7 @@ def checked(found: Trace) -> Trace:
     return found
 
 
-def _check_kernel(kernel: Kernel, length: int) -> None:
+def _check_kernel(kernel: TracedKernel, length: int) -> None:
     texts = isinstance(kernel.name, str) and isinstance(kernel.kind, str) and kernel.unit in ("tensor", "vector")
     whole = type(kernel.count) is int and type(kernel.experts) is int and kernel.count >= 1 and kernel.experts >= 0
     if not texts or not whole or (kernel.kind == "grouped_gemm") != (kernel.experts > 0):
@@ -347,7 +347,7 @@ def _trace(config: dict) -> Trace:
             raise
         except Exception as error:  # as in `built`
             raise InputError(f"the code of {family} in transformers can't run: {one_line(error)}") from error
-        from recorder import kernels_at
+        from ridgepoint.readers.recorder import kernels_at
 
         kernels = {
             "prefill": _fit(kernels_at(prefill), PREFILL_POINTS, decode=False),
@@ -367,7 +367,7 @@ def _trace(config: dict) -> Trace:
     return found
 
 
-def _not_chosen(kernels: tuple[Kernel, ...]) -> int:
+def _not_chosen(kernels: tuple[TracedKernel, ...]) -> int:
     """Weights of the experts that one token leaves out."""
     grouped = [kernel for kernel in kernels if kernel.experts]
     shares = [1 - min(1.0, max(kernel.numbers["m"]) / kernel.experts) for kernel in grouped]
@@ -474,7 +474,7 @@ def coefficients(values: tuple[int, ...], points: tuple, decode: bool) -> tuple[
     return tuple(map(float, solved))
 
 
-def _fit(records: list[list[dict]], points: tuple, *, decode: bool) -> tuple[Kernel, ...]:
+def _fit(records: list[list[dict]], points: tuple, *, decode: bool) -> tuple[TracedKernel, ...]:
     """Coefficients of every number of every kernel, from the passes traced at `points`; the same kernel in several
     layers becomes one with a count.
     """
@@ -501,7 +501,7 @@ def _fit(records: list[list[dict]], points: tuple, *, decode: bool) -> tuple[Ker
             kernels[key]["count"] += 1
         else:
             kernels[key] = {"name": name, "count": 1} | kernel
-    return tuple(Kernel(**kernel) for kernel in kernels.values())
+    return tuple(TracedKernel(**kernel) for kernel in kernels.values())
 
 
 def _passes(model, family: str) -> tuple[list, list]:
@@ -547,7 +547,7 @@ def _operations(model, tokens: int) -> int:
 
 def _cache(model):
     """An empty cache for the model."""
-    from recorder import WatchedCache
+    from ridgepoint.readers.recorder import WatchedCache
 
     return WatchedCache(config=model.config.get_text_config())
 
@@ -560,7 +560,7 @@ def _record(model, batch: int, q_len: int, past: int, cache=None):
 
     import torch
 
-    from recorder import Recorder
+    from ridgepoint.readers.recorder import Recorder
 
     names = inspect.signature(model.forward).parameters  # recurrent models call theirs otherwise
     name = next((name for name in ("past_key_values", "cache_params") if name in names), None)

@@ -4,9 +4,9 @@ import math
 from collections.abc import Callable
 from dataclasses import fields, replace
 
-from command import flag
-from hardware import CHIPS, Chip
-from inputs import InputError
+from ridgepoint.flags import flag
+from ridgepoint.hardware import CHIPS, Chip
+from ridgepoint.inputs import InputError
 
 # What would have to be said besides, for it to matter.
 WHY = {
@@ -100,7 +100,7 @@ def figures(est) -> tuple:
     """All that a report shows of an estimate, but its interval, its memory beyond what runs at once, and what was asked
     for.
     """
-    from report import facts
+    from ridgepoint.report.text import facts
 
     metrics = (est.ttft_s, est.tpot_s, est.latency_s, est.batch_latency_s, est.throughput_tokens_per_s)
     kernels = [

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from inputs import InputError
-from ops import Number
+from ridgepoint.inputs import InputError
+from ridgepoint.ops import Number
 
 MAX_CHUNKS = 2**17  # of one prompt
 
 
 @dataclass(frozen=True)
-class Pass:
+class Passes:
     """`times` passes over `batch` sequences, each with `q_len` new tokens that end a context of `kv_len`. In chunked
     prefill kv_len may be an array: as many passes for each of its elements.
     """
@@ -25,7 +25,7 @@ class Pass:
     times: int = 1
 
 
-def prefill_passes(batch: Number, prompt: Number, prefix: int, chunk: int | None) -> list[Pass]:
+def prefill_passes(batch: Number, prompt: Number, prefix: int, chunk: int | None) -> list[Passes]:
     """The passes that bring every prompt into the KV cache.
 
     prefix: tokens at the start of every prompt that are in the cache already (a system prompt): they are attended to,
@@ -36,22 +36,22 @@ def prefill_passes(batch: Number, prompt: Number, prefix: int, chunk: int | None
         raise InputError(f"prefix-tokens ({prefix}) must be below input-tokens: the last token is always computed")
     new = prompt - prefix
     if chunk is None:
-        return [Pass(batch, new, prompt)]
+        return [Passes(batch, new, prompt)]
     if np.ndim(batch) or np.ndim(prompt):
         raise InputError("chunked-prefill takes single sizes, not arrays")
     if chunk >= new:
         together = min(batch, chunk // new)
         whole, rest = divmod(batch, together)
-        passes = [Pass(together, new, prompt, whole)]
-        return passes + ([Pass(rest, new, prompt)] if rest else [])
+        passes = [Passes(together, new, prompt, whole)]
+        return passes + ([Passes(rest, new, prompt)] if rest else [])
     chunks = -(-new // chunk)
     if chunks > MAX_CHUNKS:
         raise InputError(f"chunked-prefill {chunk} cuts {new:,} tokens into more than {MAX_CHUNKS:,} chunks")
     last = (chunks - 1) * chunk  # tokens before the last chunk
-    passes = [Pass(1, chunk, prefix + chunk, batch)]
+    passes = [Passes(1, chunk, prefix + chunk, batch)]
     if chunks > 2:  # apart from the first, which has no context, and so other kernels where a chunk is short
-        passes.append(Pass(1, chunk, prefix + np.arange(2.0 * chunk, last + 1, chunk), batch))
-    return [*passes, Pass(1, new - last, prefix + new, batch)]
+        passes.append(Passes(1, chunk, prefix + np.arange(2.0 * chunk, last + 1, chunk), batch))
+    return [*passes, Passes(1, new - last, prefix + new, batch)]
 
 
 def expected_tokens(draft_tokens: int, acceptance: float) -> float:

@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 from transformers import DynamicCache
 
-from inputs import InputError
+from ridgepoint.inputs import InputError
 
 MOST_OPERATIONS = 400_000  # of one pass, a minute's
 MOVES = ("embedding", "cat", "clone", "_to_copy", "index", "copy_", "slice_scatter")  # no arithmetic

@@ -6,11 +6,15 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from hardware import A100_80GB_PCIE
-from inputs import InputError
-from model import Model, forward
-from ops import Number, Op, visible_keys
-from roofline import roofline_s
+from ridgepoint.hardware import A100_80GB_PCIE
+from ridgepoint.inputs import InputError
+from ridgepoint.kernels.roofline import roofline_causes, roofline_s
+from ridgepoint.model import Model, forward
+from ridgepoint.ops import Number, Op, visible_keys
+from ridgepoint.serving.cases import Resolved
+from ridgepoint.serving.estimates import Estimate, summed
+from ridgepoint.serving.memory import memory
+from ridgepoint.serving.phases import Phase, phase_kernel
 
 ELEM_BYTES = 2
 QUERY_BLOCK = 128  # rows of Q after which it reads all of K and V again
@@ -135,11 +139,32 @@ def passes(case, model: Model) -> tuple[list[Op], list[Op]]:
     return prefill, seed_ops(model, q_len=1, kv_len=sampled_kv_len(case.output_tokens), **sizes)
 
 
-def waterfall(case, model: Model, chip, machine: Machine, expected: tuple[float, float]) -> list[dict]:
+def estimated(resolved: Resolved) -> Estimate:
+    """TTFT and TPOT by its kernels, constants and sampled decode steps, with output_tokens decode steps, and a
+    throughput that leaves the batch out. Raises InputError for a case that it can't take.
+    """
+    case, model = resolved.case, resolved.model
+    check(case, model)
+    if resolved.precision is not None:
+        raise InputError("method seed knows one format for everything: no --weights, --activations, --kv-cache")
+    machine, used = machine_of(case), memory(resolved)
+    if not used.fits:
+        raise InputError(f"method seed knows no queue: {used.max_batch:,} of {case.batch:,} sequences run at once")
+    steps, (prefill_ops, step_ops) = case.output_tokens, passes(case, model)
+    prefill = tuple(phase_kernel(op, roofline_causes(op, machine)) for op in prefill_ops)
+    decode = tuple(
+        phase_kernel(op, roofline_causes(op, machine), over_steps=lambda x: np.mean(x) * steps) for op in step_ops
+    )
+    phases = (Phase(steps=1, kernels=prefill), Phase(steps=steps, kernels=decode))
+    return summed(resolved, used, *phases, tokens=steps, sequences=1, machine=machine)
+
+
+def waterfall(est: Estimate, expected: Estimate) -> list[dict]:
     """One row per correction: TTFT and TPOT after it, and what it changed, in seconds. The first row is the
-    earlier tool's result, the last but one the roofline's, the last `expected` (TTFT and TPOT by the cycle model);
+    earlier tool's result, the last but one the roofline's, the last `expected`, by the cycle model;
     the changes add up to the difference.
     """
+    case, model, chip, machine = est.case, est.model, est.chip, est.machine
     prompt, sampled = case.input_tokens, sampled_kv_len(case.output_tokens)
     own = prompt + np.arange(1.0, max(case.output_tokens, 2))
     sizes = {"batch": case.batch}
@@ -166,7 +191,7 @@ def waterfall(case, model: Model, chip, machine: Machine, expected: tuple[float,
 
     names = [name for name, _ in CORRECTIONS]
     stages = [earlier(frozenset(names[:done])) for done in range(7)]
-    stages += [ours(sampled, machine), ours(own, machine), ours(own, chip), expected]
+    stages += [ours(sampled, machine), ours(own, machine), ours(own, chip), (expected.ttft_s, expected.tpot_s)]
     rows = [
         {
             "correction": "earlier estimator",

@@ -14,11 +14,11 @@ from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 
-from cycles import POINTWISE, cycle_causes
-from inputs import InputError, nearest, shown
-from kernels.architectures import AMPERE, HOPPER, Architecture
-from kernels.gemm import usable_l2_bytes
-from ops import Number, Op, few_queries, host
+from ridgepoint.inputs import InputError, nearest, shown
+from ridgepoint.kernels.architectures import AMPERE, HOPPER, Architecture
+from ridgepoint.kernels.cycles import POINTWISE, cycle_causes
+from ridgepoint.kernels.gemm import usable_l2_bytes
+from ridgepoint.ops import Number, Op, few_queries, host
 
 # Which ops a choice of kernel is about ------------------------------------------------------------------------------
 
@@ -44,18 +44,18 @@ def of_prompt(op: Op) -> bool:
     return op.kind == "attention" and not of_decode(op)
 
 
-def latent(op: Op) -> bool:
+def of_latent(op: Op) -> bool:
     """Latent attention (MLA) over all keys."""
     return op.kind == "attention" and "rotated" in op.dims
 
 
 def latent_prompt(op: Op) -> bool:
-    return latent(op) and of_prompt(op)
+    return of_latent(op) and of_prompt(op)
 
 
 def grouped_prompt(op: Op) -> bool:
     """Attention of a prefill pass with keys and values of heads."""
-    return of_prompt(op) and not latent(op)
+    return of_prompt(op) and not of_latent(op)
 
 
 def narrow_cache(op: Op) -> bool:
@@ -70,7 +70,7 @@ def grouped_decode(op: Op) -> bool:
 
 def many_heads(op: Op) -> bool:
     """Decode with more query heads a KV head than TensorRT-LLM's kernel for groups takes."""
-    return of_decode(op) and not latent(op) and bool(np.all(op.dims["heads"] > TRTLLM_GROUP * op.dims["kv_heads"]))
+    return of_decode(op) and not of_latent(op) and bool(np.all(op.dims["heads"] > TRTLLM_GROUP * op.dims["kv_heads"]))
 
 
 def block_scaled(op: Op) -> bool:
@@ -389,7 +389,7 @@ SGLANG = Engine(
     ),
     copies_experts_from=100,
     absorbs_prompts=True,  # chosen after seeing the data: its rates, if not, would be a third of the others'
-    append_rotates=latent,
+    append_rotates=of_latent,
     launch_s=3e-5,  # a judgement: eager PyTorch with fused kernels
     asynchronous=True,
     step_s=0.0005312,  # a judgement: as vLLM's
@@ -418,9 +418,9 @@ TENSORRT_LLM = Engine(
         Choice(when=of_prompt, attention={"pack_prefill": False, "split_prefill": False}),
         Choice(when=grouped_prompt, attention={"extra_kernels": 1}),
         Choice(when=many_heads, attention=ALONE),
-        Choice(when=latent, attention={"extra_kernels": 1}),
-        Choice(when=latent, capabilities=(90, 99), attention={"extra_kernels": 2}),
-        Choice(when=latent, capabilities=(80, 80), attention={"split_decode": False}),  # a CTA walks all keys
+        Choice(when=of_latent, attention={"extra_kernels": 1}),
+        Choice(when=of_latent, capabilities=(90, 99), attention={"extra_kernels": 2}),
+        Choice(when=of_latent, capabilities=(80, 80), attention={"split_decode": False}),  # a CTA walks all keys
         STAGES,
         DEEP_GEMM,
         Choice(when=row_scaled, narrow={"splits": 32, "small_tiles_m": np.inf, "most_columns": np.inf}),  # cuBLAS

@@ -1,32 +1,14 @@
-"""The estimate as text for people, and as one JSON object for programs (fields: see README, "JSON")."""
-
-import json
-import math
+"""The estimate as text for people."""
 
 from tabulate import tabulate
 
-from cycles import CAUSES
-from experts import distinct_experts
-from intervals import validated
-from variants import expected_tokens
+from ridgepoint.kernels.cycles import CAUSES
+from ridgepoint.ops import distinct_experts
+from ridgepoint.serving.display import seconds, si
+from ridgepoint.serving.intervals import validated
+from ridgepoint.serving.passes import expected_tokens
 
 MS, GIB = 1e-3, 2**30
-
-
-def seconds(value: float) -> str:
-    """With the unit a person would use: 9.469 ms, 20.19 s, 12.3 us."""
-    for limit, scale, unit in ((1e-3, 1e6, "us"), (10.0, 1e3, "ms"), (math.inf, 1.0, "s")):
-        if value < limit:
-            return f"{value * scale:.4g} {unit}" if value * scale < 1e4 else f"{value * scale:,.0f} {unit}"
-    return "n/a"  # NaN: there is no such time
-
-
-def si(value: float, unit: str) -> str:
-    """1.94e12, "B" -> "1.94 TB"."""
-    for scale, prefix in ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= scale:
-            return f"{value / scale:.3g} {prefix}{unit}"
-    return f"{value:.3g} {unit}"
 
 
 def text(est, overrides: dict[str, str], *, taken=(), idle=(), bound=None, flash=None, explain: bool = False) -> str:
@@ -307,68 +289,6 @@ def _half_named(est) -> list[str]:
     return [f"note: {named} weights alone are widened for 16-bit MMAs; {engines}"]
 
 
-def as_json(est, overrides: dict[str, str], bound, *, taken=(), idle=()) -> str:
-    """One object, SI base units; flops, bytes and time_s of a kernel are its sum over the phase."""
-    case = est.case
-
-    def number(value):  # NumPy scalars to Python's; a float that is whole stays a float; NaN to null
-        value = value.item() if hasattr(value, "item") else value
-        return None if isinstance(value, float) and math.isnan(value) else value
-
-    def phase(part):
-        fields = ("name", "kind", "count", "flops", "bytes", "weight_bytes", "kv_bytes")
-        fields += ("activation_bytes", "time_s", "low_s", "high_s", "bound")
-        return {
-            "steps": part.steps,
-            **{name: number(part.total(name)) for name in ("flops", "bytes", "time_s")},
-            "causes": seconds_by_cause(part.causes()),
-            "ops": [
-                {name: number(getattr(k, name)) for name in fields} | {"causes": seconds_by_cause(k.causes)}
-                for k in part.kernels
-            ],
-        }
-
-    def precision():
-        """What runs on the chip; null: dtype throughout."""
-        if est.precision is None:
-            return None
-        formats = {role: getattr(est.precision, role).name for role in ("weights", "activations", "kv_cache")}
-        return {"name": est.precision.name, **formats, "mma_dtype": est.precision.mma_dtype, "note": est.precision_note}
-
-    def seconds_by_cause(causes):
-        return {cause: number(value) for cause, value in causes.items()}
-
-    metrics = ("ttft_s", "tpot_s", "latency_s", "batch_latency_s", "throughput_tokens_per_s")
-    metrics += ("throughput_per_sequence_tokens_per_s", "ttft_mean_s", "ttft_last_s", "waves", "running")
-    memory_fields = ("weights_bytes", "kv_cache_bytes", "activation_bytes", "engine_bytes", "total_bytes")
-    memory_fields += ("capacity_bytes", "fits", "max_batch", "concurrent", "kv_room_bytes", "kv_tokens", "sequences")
-    sizes = ("batch", "input_tokens", "output_tokens", "prefix_tokens", "chunked_prefill", "speculative")
-    sizes += ("acceptance", "samples", "memory_fraction", "imbalance", "dtype", "weights", "activations", "kv_cache")
-    sizes += ("attention", "method", "peak_tflops", "l2_persistent")
-    return json.dumps(
-        {
-            "model": est.model.name,
-            "parameters": est.model.parameters,
-            "active_parameters": est.model.active_parameters,
-            "hardware": est.chip.name,
-            **{name: getattr(case, name) for name in sizes},
-            "draft": case.draft.name if case.draft else None,
-            "runtime": case.runtime.name,
-            "engine": {"title": case.runtime.title, "measured": measured(case.runtime, est.chip)},
-            "precision": precision(),
-            "overrides": overrides,
-            "notes": [*taken, *(note.removeprefix("note: ") for note in notes(est)), *idle],
-            **{name: number(getattr(est, name)) for name in metrics},
-            "intervals": {name: [number(end) for end in ends] for name, ends in est.intervals.items()},
-            "bound": {name: number(getattr(bound, name)) for name in ("ttft_s", "tpot_s", "latency_s")},
-            "memory": {name: number(getattr(est.memory, name)) for name in memory_fields}
-            | {"max_context": est.max_context},
-            "phases": {"prefill": phase(est.prefill), "decode": phase(est.decode)} if est.waves else None,
-        },
-        allow_nan=False,
-    )
-
-
 def waterfall_text(rows: list[dict]) -> str:
     """The waterfall from the earlier estimator to ours, in milliseconds."""
     table = [
@@ -385,62 +305,3 @@ def waterfall_text(rows: list[dict]) -> str:
     headers = ("correction", "TTFT change", "TTFT ms", "TPOT change", "TPOT ms", "why")
     align = ("left", "right", "right", "right", "right", "left")
     return tabulate(table, headers, tablefmt="simple", disable_numparse=True, colalign=align)
-
-
-def waterfall_json(rows: list[dict]) -> str:
-    return json.dumps({"waterfall": rows}, allow_nan=False)
-
-
-def models_text(models) -> str:
-    rows = [
-        (
-            m.name,
-            m.title,
-            m.family,
-            f"{m.parameters / 1e9:,.2f} B",
-            f"{m.active_parameters / 1e9:,.2f} B",
-            f"{m.kv_bytes_per_token('fp16'):,}",
-        )
-        for m in models
-    ]
-    headers = ("name", "model", "family", "parameters", "active", "KV bytes per token, fp16")
-    align = ("left", "left", "left", "right", "right", "right")
-    return tabulate(rows, headers, tablefmt="simple", disable_numparse=True, colalign=align)
-
-
-def hardware_text(chips) -> str:
-    rows = [
-        (
-            c.name,
-            c.title,
-            c.sm_count,
-            f"{c.tensor_flops_per_s('fp16') / 1e12:.1f}",
-            f"{c.dram_bytes_per_s / 1e9:,.0f}",
-            f"{c.dram_bytes / GIB:.0f}",
-            f"{c.tdp_w:.0f}",
-        )
-        for c in chips
-    ]
-    headers = ("name", "GPU", "SMs", "fp16 TFLOP/s", "DRAM GB/s", "DRAM GiB", "W")
-    return tabulate(rows, headers, tablefmt="simple", disable_numparse=True)
-
-
-def runtimes_text(engines) -> str:
-    """The engines, the versions that each record stands for, and what of it was measured."""
-
-    def versions(engine) -> str:
-        low, high = engine.stands_for
-        if not low:
-            return ""
-        return f"{low} and later" if engine.version == newest[engine.family] else f"{low} to {high}"
-
-    def measured(found) -> str:
-        gpus = {version: [gpu for gpu in found if found[gpu] == version] for version in found.values()}
-        return "; ".join(f"{version}: {', '.join(names)}" for version, names in gpus.items())
-
-    engines, newest = list(engines), {}
-    for engine in engines:  # the newest of a family comes first
-        newest.setdefault(engine.family, engine.version)
-    rows = [(e.name, e.title, versions(e), measured(e.kernels_measured), measured(e.runs_measured)) for e in engines]
-    headers = ("name", "engine", "stands for", "kernels measured on", "whole runs measured on")
-    return tabulate(rows, headers, tablefmt="simple", disable_numparse=True)

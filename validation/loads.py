@@ -14,7 +14,9 @@ DRAWS = 5  # routings that a benchmark averages over
 
 
 @cache
-def drawn_loads(tokens: int, experts: int, top_k: int, ranks: int, alpha: float, remainder: str) -> tuple:
+def drawn_loads(
+    tokens: int, experts: int, top_k: int, ranks: int, alpha: float, remainder: str
+) -> tuple[np.ndarray, ...]:
     """Rows of each expert of the timed rank, one array [experts / ranks] for each routing. alpha 0: balanced, one.
     remainder: who gets what rounding leaves: "largest" or "smallest" experts first, or the smallest of "each rank".
     """
@@ -28,7 +30,9 @@ def drawn_loads(tokens: int, experts: int, top_k: int, ranks: int, alpha: float,
     return tuple(_drawn(random, tokens, experts, top_k, ranks, alpha, remainder) for _ in range(DRAWS))
 
 
-def _drawn(random, tokens, experts, top_k, ranks, alpha, remainder) -> np.ndarray:
+def _drawn(
+    random: np.random.Generator, tokens: int, experts: int, top_k: int, ranks: int, alpha: float, remainder: str
+) -> np.ndarray:
     low, high = (1.0, 0.8 * tokens) if tokens * top_k > experts else (0.01, 2.0)
     low, high = low ** (1 - alpha), high ** (1 - alpha)
     share = (low + (high - low) * random.random(experts)) ** (1 / (1 - alpha))

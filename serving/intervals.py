@@ -8,8 +8,8 @@ and steps and independent of the others'. All widths are found by validate.py --
 
 import numpy as np
 
-from hardware import CHIPS
-from ops import few_queries
+from ridgepoint.hardware import CHIPS
+from ridgepoint.ops import few_queries
 
 # Ratios measured / estimated, 5th and 95th percentile over all sets that no fit saw, each set alike. Found by python
 # validate.py --fit, on the rows that validate.py judges.

@@ -5,163 +5,11 @@ only: no vision or audio tower, no multi-token-prediction layers. FAMILIES names
 other model is traced from its real modelling code (traced.py), which needs requirements-hf.txt.
 """
 
-import json
-import os
-import re
-import stat
 from collections.abc import Callable
-from dataclasses import replace
-from functools import lru_cache
-from pathlib import Path
 
-from inputs import MAX_SIZE, InputError, check_size, nearest, pick, shown
-from model import MAX_LAYERS, Model
-from precision import Precision, Unread, formats_or_why
-
-CATALOGUE = Path(__file__).resolve().parent / "catalog" / "models"
-MAX_FILE_BYTES = 2**24
-LETTERS = {
-    "full_attention": "F",
-    "attention": "F",
-    "sliding_attention": "S",
-    "chunked_attention": "C",
-    "linear_attention": "G",
-}
-
-
-# Sizes that a published file leaves out are those of the family's class: PretrainedConfig.to_diff_dict writes only what
-# differs from it in a nested config (text_config). Source: the configuration classes of transformers 5.18. What isn't
-# here has its default in the family's reader.
-LLAMA_SIZES = {"hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32, "vocab_size": 32000}
-GEMMA_2B = {"hidden_size": 2304, "num_hidden_layers": 26, "num_attention_heads": 8, "num_key_value_heads": 4}
-GEMMA_2B |= {"intermediate_size": 9216, "head_dim": 256, "sliding_window": 4096}
-QWEN_SIZES = LLAMA_SIZES | {"intermediate_size": 22016, "vocab_size": 151936, "max_position_embeddings": 32768}
-GLM_SIZES = {"hidden_size": 4096, "num_hidden_layers": 40, "num_attention_heads": 32, "num_key_value_heads": 2}
-GLM_SIZES |= {"head_dim": 128, "intermediate_size": 13696, "vocab_size": 151552, "max_position_embeddings": 131072}
-GLM_SIZES |= {"attention_bias": True, "partial_rotary_factor": 0.5}
-CORE = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size")  # see `defaults`
-DEFAULTS: dict[str, dict] = {
-    "cohere": {"hidden_size": 8192, "intermediate_size": 22528, "num_hidden_layers": 40, "num_attention_heads": 64}
-    | {"vocab_size": 256000, "max_position_embeddings": 8192},
-    "exaone4": LLAMA_SIZES
-    | {"intermediate_size": 16384, "vocab_size": 102400, "num_key_value_heads": 32}
-    | {"sliding_window": 4096},
-    "gemma": {"hidden_size": 3072, "num_hidden_layers": 28, "num_attention_heads": 16, "intermediate_size": 24576}
-    | {"head_dim": 256, "vocab_size": 256000, "max_position_embeddings": 8192},
-    "gemma2": GEMMA_2B | {"vocab_size": 256000, "max_position_embeddings": 8192},
-    "gemma3": GEMMA_2B | {"vocab_size": 262208, "max_position_embeddings": 131072},
-    "gemma3_text": GEMMA_2B | {"vocab_size": 262208, "max_position_embeddings": 131072},
-    "glm": GLM_SIZES,
-    "glm4": GLM_SIZES,
-    "gpt_oss": {"hidden_size": 2880, "num_hidden_layers": 36, "num_attention_heads": 64, "num_key_value_heads": 8}
-    | {"head_dim": 64, "intermediate_size": 2880, "vocab_size": 201088, "max_position_embeddings": 131072}
-    | {"num_local_experts": 128, "num_experts_per_tok": 4, "sliding_window": 128},
-    "granite": LLAMA_SIZES | {"intermediate_size": 11008},
-    "llama": LLAMA_SIZES | {"intermediate_size": 11008},
-    "llama4": {"hidden_size": 5120, "num_hidden_layers": 48, "num_attention_heads": 40, "num_key_value_heads": 8}
-    | {"head_dim": 128, "intermediate_size": 8192, "intermediate_size_mlp": 16384, "vocab_size": 202048}
-    | {"num_local_experts": 16, "num_experts_per_tok": 1, "attention_chunk_size": 8192, "use_qk_norm": True}
-    | {"max_position_embeddings": 131072},
-    "mamba2": {"hidden_size": 4096, "num_hidden_layers": 64, "vocab_size": 32768, "num_heads": 128, "head_dim": 64}
-    | {"state_size": 128, "n_groups": 8, "conv_kernel": 4, "chunk_size": 256, "use_conv_bias": True},
-    "mistral": LLAMA_SIZES
-    | {"intermediate_size": 14336, "num_key_value_heads": 8, "sliding_window": 4096}
-    | {"max_position_embeddings": 131072},
-    "mixtral": LLAMA_SIZES
-    | {"intermediate_size": 14336, "num_key_value_heads": 8, "num_local_experts": 8}
-    | {"num_experts_per_tok": 2, "max_position_embeddings": 131072},
-    "phi3": {"hidden_size": 3072, "num_hidden_layers": 32, "num_attention_heads": 32, "intermediate_size": 8192}
-    | {"vocab_size": 32064, "max_position_embeddings": 4096},
-    "qwen2": QWEN_SIZES,
-    "qwen3": QWEN_SIZES | {"head_dim": 128},
-    "qwen3_vl": QWEN_SIZES | {"head_dim": 128, "max_position_embeddings": 128000},
-}
-
-
-def defaults(family: str, keys: dict, *, nested: bool) -> dict:
-    """`keys`, and the family's defaults for those that are left out. A null is no default, and a file of its own that
-    lacks one of CORE is damaged: transformers writes those.
-    """
-    known = DEFAULTS.get(family, {})
-    return {key: value for key, value in known.items() if nested or key not in CORE} | keys
-
-
-class Config:
-    """The keys of one config.json. A missing or senseless one is an InputError that names it and the family."""
-
-    def __init__(self, values: dict, family: str):
-        self.values, self.family = values, family
-
-    def get(self, key: str, default: object = None) -> object:
-        """The value, or `default` if the key is missing or null."""
-        value = self.values.get(key)
-        return default if value is None else value
-
-    def _named(self, key: str) -> str:
-        return f"key {key!r} (model_type {self.family})"
-
-    def size(self, key: str, default: int | None = None, *, low: int = 1, high: int = MAX_SIZE) -> int:
-        """A whole number; required if there is no default."""
-        value = self.get(key, default)
-        if value is None:
-            raise InputError(f"{self._named(key)} is missing")
-        return check_size(self._named(key), value, low=low if default is None else min(low, default), high=high)
-
-    def flag(self, key: str, default: bool = False) -> bool:
-        value = self.get(key, default)
-        if not isinstance(value, bool):
-            raise InputError(f"{self._named(key)} must be true or false, not {shown(value)}")
-        return value
-
-    def fraction(self, key: str, default: float) -> float:
-        value = self.get(key, default)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
-            raise InputError(f"{self._named(key)} must be a number from 0 to 1, not {shown(value)}")
-        return value
-
-    def inner(self, key: str) -> "Config":
-        """The object under `key`, required."""
-        value = self.get(key)
-        if not isinstance(value, dict):
-            problem = "is missing" if value is None else f"must be an object, not {shown(value)}"
-            raise InputError(f"{self._named(key)} {problem}")
-        return Config(value, self.family)
-
-    def per_layer(self, key: str, layers: int | None = None) -> list:
-        """A list with an entry for each layer, required; entries beyond (MTP layers) are cut off."""
-        value = self.get(key)
-        if not isinstance(value, list):
-            problem = "is missing" if value is None else f"must be a list, not {shown(value)}"
-            raise InputError(f"{self._named(key)} {problem}")
-        if len(value) < (layers or 1):
-            raise InputError(f"{self._named(key)} has {len(value)} entries for {layers or 1} layers")
-        return value[:layers]
-
-    def letters(self, key: str, table: dict, layers: int | None = None) -> str:
-        """per_layer, each entry as its letter in `table`."""
-        entries = self.per_layer(key, layers)
-        for entry in entries:
-            if not isinstance(entry, str | int) or entry not in table:
-                known = ", ".join(map(str, table))
-                raise InputError(f"{self._named(key)} has the entry {shown(entry)}; known: {known}")
-        return "".join(table[entry] for entry in entries)
-
-    def refuse(self, reason: str):
-        raise InputError(f"model_type {self.family}: {reason}")
-
-
-def compact(letters: str) -> str:
-    """The shortest pattern that `model.expand` repeats to `letters`.
-    >>> compact("SSFSSFS"), compact("DDDEEEE")
-    ('S2F', 'D3E4')
-    """
-    period = next(n for n in range(1, len(letters) + 1) if letters[n:] == letters[:-n] or n == len(letters))
-    runs: list[tuple[str, int]] = []
-    for letter in letters[:period]:
-        many = runs.pop()[1] if runs and runs[-1][0] == letter else 0
-        runs.append((letter, many + 1))
-    return "".join(letter + (str(many) if many > 1 else "") for letter, many in runs)
-
+from ridgepoint.inputs import MAX_SIZE, pick, shown
+from ridgepoint.model import MAX_LAYERS
+from ridgepoint.readers.config import LETTERS, Config, compact, renamed
 
 # What families share --------------------------------------------------------------------------------------
 
@@ -210,13 +58,13 @@ def windows(c: Config, layers: int, *, use: bool = True) -> dict:
     return {"mixers": compact(mixers), "sliding_window": c.size("sliding_window") if "S" in mixers else 0}
 
 
-def dense(c: Config, **changes) -> dict:
+def dense_fields(c: Config, **changes) -> dict:
     """A dense decoder of the Llama kind."""
     base = decoder(c)
     return base | {"intermediate": c.size("intermediate_size")} | windows(c, base["layers"]) | changes
 
 
-def mixture(c: Config, experts: str, width: str, *, shared: int = 0, **changes) -> dict:
+def routed(c: Config, experts: str, width: str, *, shared: int = 0, **changes) -> dict:
     """The fields of a mixture whose number of experts and their width have these keys."""
     fields = {
         "mlps": "E",
@@ -255,11 +103,11 @@ def by_list(c: Config, key: str, layers: int) -> dict:
 
 def llama(c: Config) -> dict:
     bias = c.flag("attention_bias")
-    return dense(c, qkv_bias=bias, o_bias=bias, mlp_bias=c.flag("mlp_bias"), mixers="F", sliding_window=0)
+    return dense_fields(c, qkv_bias=bias, o_bias=bias, mlp_bias=c.flag("mlp_bias"), mixers="F", sliding_window=0)
 
 
 def mistral(c: Config) -> dict:
-    return dense(c)
+    return dense_fields(c)
 
 
 def qwen2(c: Config) -> dict:
@@ -278,26 +126,26 @@ def mimo(c: Config) -> dict:
 
 
 def glm(c: Config) -> dict:
-    return dense(c, qkv_bias=c.flag("attention_bias"))
+    return dense_fields(c, qkv_bias=c.flag("attention_bias"))
 
 
 def glm4(c: Config) -> dict:
-    return dense(c, qkv_bias=c.flag("attention_bias"), sandwich_norms=True)
+    return dense_fields(c, qkv_bias=c.flag("attention_bias"), sandwich_norms=True)
 
 
 def gemma(c: Config) -> dict:
-    return dense(c, mixers="F", sliding_window=0)
+    return dense_fields(c, mixers="F", sliding_window=0)
 
 
 def gemma2(c: Config) -> dict:
     alternating = {"mixers": "SF", "sliding_window": c.size("sliding_window")}
-    return dense(c, sandwich_norms=True, **({} if c.get("layer_types") else alternating))
+    return dense_fields(c, sandwich_norms=True, **({} if c.get("layer_types") else alternating))
 
 
 def gemma3(c: Config) -> dict:
     every = c.size("sliding_window_pattern", 6, high=MAX_LAYERS)
     one_full = {"mixers": compact("S" * (every - 1) + "F"), "sliding_window": c.size("sliding_window")}
-    return dense(c, sandwich_norms=True, qk_norm="head", **({} if c.get("layer_types") else one_full))
+    return dense_fields(c, sandwich_norms=True, qk_norm="head", **({} if c.get("layer_types") else one_full))
 
 
 def gemma4(c: Config) -> dict:
@@ -320,18 +168,18 @@ def gemma4(c: Config) -> dict:
     if c.flag("enable_moe_block"):
         chosen = {"experts_per_token": c.size("top_k_experts")}
         experts = {"num_experts_per_tok": chosen["experts_per_token"]} | c.values
-        fields |= mixture(Config(experts, c.family), "num_experts", "moe_intermediate_size", mlps="B")
+        fields |= routed(Config(experts, c.family), "num_experts", "moe_intermediate_size", mlps="B")
     return base | fields
 
 
 def cohere(c: Config) -> dict:
     bias, norm = c.flag("attention_bias"), "heads" if c.flag("use_qk_norm") else "none"
-    return dense(c, parallel_block=True, qkv_bias=bias, o_bias=bias, qk_norm=norm)
+    return dense_fields(c, parallel_block=True, qkv_bias=bias, o_bias=bias, qk_norm=norm)
 
 
 def exaone4(c: Config) -> dict:
     """Norms after each part, as many as before them elsewhere; where some layers slide, the others have no RoPE."""
-    fields = dense(c, qk_norm="head")
+    fields = dense_fields(c, qk_norm="head")
     if c.get("layer_types") is None and c.get("sliding_window") is not None:
         pattern = c.get("sliding_window_pattern", 4)  # "LLLG", or 4: every fourth is full
         if isinstance(pattern, str) and pattern and not set(pattern) - set("LG"):
@@ -345,13 +193,7 @@ def exaone4(c: Config) -> dict:
 
 def internlm2(c: Config) -> dict:
     bias = c.flag("bias")
-    return dense(c, qkv_bias=bias, o_bias=bias)
-
-
-def renamed(c: Config, names: dict[str, str]) -> Config:
-    """The config with its keys under today's names too: {today's: the file's}."""
-    known = {new: c.values[old] for new, old in names.items() if c.get(old) is not None}
-    return Config(known | c.values, c.family)
+    return dense_fields(c, qkv_bias=bias, o_bias=bias)
 
 
 def qwen(c: Config) -> dict:
@@ -377,7 +219,7 @@ def dbrx(c: Config) -> dict:
     names = {"hidden_size": "d_model", "num_attention_heads": "n_heads", "num_hidden_layers": "n_layers"}
     c = renamed(c, names | {"max_position_embeddings": "max_seq_len"})
     chosen = Config({"num_experts_per_tok": ffn.get("moe_top_k")} | ffn.values, c.family)
-    experts = mixture(chosen, "moe_num_experts", "ffn_hidden_size")
+    experts = routed(chosen, "moe_num_experts", "ffn_hidden_size")
     return decoder(c, kv_heads=attention.size("kv_n_heads")) | experts
 
 
@@ -414,7 +256,7 @@ def mamba2(c: Config) -> dict:
 
 def mixtral(c: Config) -> dict:
     base = decoder(c)
-    return base | windows(c, base["layers"]) | mixture(c, "num_local_experts", "intermediate_size")
+    return base | windows(c, base["layers"]) | routed(c, "num_local_experts", "intermediate_size")
 
 
 def qwen_mixture(c: Config, **changes) -> dict:
@@ -428,7 +270,7 @@ def qwen_mixture(c: Config, **changes) -> dict:
         c.refuse(f"mlp_only_layers has {shown(beyond[0])}, but the layers are 0 to {layers - 1}")
     letters = "".join("D" if i in only or (i + 1) % every else "E" for i in range(layers))
     shared = c.size("shared_expert_intermediate_size", 0, low=0)
-    fields = mixture(c, "num_experts", "moe_intermediate_size", shared=shared, mlps=compact(letters))
+    fields = routed(c, "num_experts", "moe_intermediate_size", shared=shared, mlps=compact(letters))
     width = c.size("intermediate_size") if "D" in letters else 0
     return fields | {"intermediate": width, "shared_expert_gate": shared > 0} | changes
 
@@ -473,7 +315,7 @@ def llama4(c: Config) -> dict:
     mixers = "C3F"
     if c.get("no_rope_layers"):  # an empty list is the default: every fourth layer without RoPE
         mixers = compact(c.letters("no_rope_layers", {1: "C", 0: "F"}, base["layers"]))
-    fields = mixture(c, "num_local_experts", "intermediate_size", shared=width, mlps=compact("D" * (every - 1) + "E"))
+    fields = routed(c, "num_local_experts", "intermediate_size", shared=width, mlps=compact("D" * (every - 1) + "E"))
     chunk, wide = c.size("attention_chunk_size"), c.size("intermediate_size_mlp") if every > 1 else 0
     norm = "unweighted" if c.flag("use_qk_norm") else "none"
     chunks = {"mixers": mixers, "attention_chunk": chunk, "full_rope": False}
@@ -482,7 +324,7 @@ def llama4(c: Config) -> dict:
 
 def gpt_oss(c: Config) -> dict:
     base, bias = decoder(c), c.flag("attention_bias", True)
-    fields = mixture(c, "num_local_experts", "intermediate_size", expert_bias=True, router_bias=True)
+    fields = routed(c, "num_local_experts", "intermediate_size", expert_bias=True, router_bias=True)
     fields |= {"qkv_bias": bias, "o_bias": bias, "sink_layers": "SF", "sliding_window": c.size("sliding_window")}
     return base | fields | {"mixers": "SF"} | windows(c, base["layers"])
 
@@ -490,7 +332,7 @@ def gpt_oss(c: Config) -> dict:
 def glm4_moe(c: Config) -> dict:
     base = decoder(c, qkv_bias=c.flag("attention_bias"), qk_norm="head" if c.flag("use_qk_norm") else "none")
     shared = c.size("n_shared_experts", 0, low=0) * c.size("moe_intermediate_size")
-    fields = mixture(c, "n_routed_experts", "moe_intermediate_size", shared=shared, router_bias=True)
+    fields = routed(c, "n_routed_experts", "moe_intermediate_size", shared=shared, router_bias=True)
     return base | fields | leading_dense(c, base["layers"])
 
 
@@ -500,7 +342,7 @@ def minimax_m2(c: Config) -> dict:
     ]
     shared = c.size("shared_intermediate_size", 0, low=0)
     bias = c.flag("use_routing_bias", True)
-    fields = mixture(c, "num_local_experts", "intermediate_size", shared=shared, router_bias=bias)
+    fields = routed(c, "num_local_experts", "intermediate_size", shared=shared, router_bias=bias)
     return decoder(c, qk_norm=norm if c.flag("use_qk_norm") else "none") | fields
 
 
@@ -522,7 +364,7 @@ def mimo_v2_flash(c: Config) -> dict:
     for key in ("head_dim", "v_head_dim"):
         if c.size(f"swa_{key}", c.size(key)) != c.size(key):
             c.refuse(f"swa_{key} other than {key} is not modelled")
-    fields = mixture(c, "n_routed_experts", "moe_intermediate_size", router_bias=True)
+    fields = routed(c, "n_routed_experts", "moe_intermediate_size", router_bias=True)
     sinks = (("S", "add_swa_attention_sink_bias"), ("F", "add_full_attention_sink_bias"))
     return (
         base
@@ -541,7 +383,7 @@ def mimo_v2_flash(c: Config) -> dict:
 
 def step3p7(c: Config) -> dict:
     base = decoder(c, qk_norm="head", attention_gate_dim=1)
-    fields = mixture(c, "num_experts", "moe_intermediate_size", shared=c.size("share_expert_dim"))
+    fields = routed(c, "num_experts", "moe_intermediate_size", shared=c.size("share_expert_dim"))
     fields |= {"router_bias": c.flag("use_moe_router_bias")} | windows(c, base["layers"])
     if c.get("attention_other_setting") is not None:  # the published file has it: sliding layers have more heads
         other = c.inner("attention_other_setting")
@@ -550,7 +392,7 @@ def step3p7(c: Config) -> dict:
     return base | fields | leading_dense(c, base["layers"])
 
 
-def latent(c: Config, **changes) -> dict:
+def latent_fields(c: Config, **changes) -> dict:
     """The attention of DeepSeek-V2 and its heirs: MLA."""
     nope, turned = c.size("qk_nope_head_dim"), c.size("qk_rope_head_dim")
     fields = {
@@ -565,10 +407,10 @@ def latent(c: Config, **changes) -> dict:
 
 
 def deepseek(c: Config) -> dict:
-    base = latent(c)
+    base = latent_fields(c)
     shared = c.size("n_shared_experts", 0, low=0) * c.size("moe_intermediate_size")
     bias = c.family != "deepseek_v2"
-    fields = mixture(c, "n_routed_experts", "moe_intermediate_size", shared=shared, router_bias=bias)
+    fields = routed(c, "n_routed_experts", "moe_intermediate_size", shared=shared, router_bias=bias)
     return base | fields | leading_dense(c, base["layers"])
 
 
@@ -577,7 +419,7 @@ def deepseek_1(c: Config) -> dict:
     base = decoder(c)
     shared = c.size("n_shared_experts", 0, low=0) * c.size("moe_intermediate_size")
     return (
-        base | mixture(c, "n_routed_experts", "moe_intermediate_size", shared=shared) | leading_dense(c, base["layers"])
+        base | routed(c, "n_routed_experts", "moe_intermediate_size", shared=shared) | leading_dense(c, base["layers"])
     )
 
 
@@ -588,7 +430,7 @@ def bailing_moe(c: Config) -> dict:
     base = decoder(c, qk_norm="head" if second else "none", qkv_bias=bias, o_bias=c.flag("use_bias"))
     shared = c.size("num_shared_experts", 0, low=0) * c.size("moe_intermediate_size")
     corrected = c.flag("moe_router_enable_expert_bias", second)
-    fields = mixture(c, "num_experts", "moe_intermediate_size", shared=shared, router_bias=corrected)
+    fields = routed(c, "num_experts", "moe_intermediate_size", shared=shared, router_bias=corrected)
     return base | fields | leading_dense(c, base["layers"])
 
 
@@ -605,7 +447,7 @@ def deepseek_v4(c: Config) -> dict:
     base = decoder(c, kv_heads=1, rotary_dim=c.size("qk_rope_head_dim"))
     layers, hashed = base["layers"], c.size("num_hash_layers", 0, low=0)
     shared = c.size("n_shared_experts", 0, low=0) * c.size("moe_intermediate_size")
-    fields = mixture(c, "n_routed_experts", "moe_intermediate_size", shared=shared, router_bias=True)
+    fields = routed(c, "n_routed_experts", "moe_intermediate_size", shared=shared, router_bias=True)
     hashed = min(hashed, layers)
     return (
         base
@@ -657,7 +499,7 @@ def nemotron_h(c: Config) -> dict:
     }
     if "E" in pattern:
         shared = c.size("n_shared_experts", 0, low=0) * c.size("moe_shared_expert_intermediate_size", 0, low=0)
-        fields |= mixture(c, "n_routed_experts", "moe_intermediate_size", shared=shared, router_bias=True)
+        fields |= routed(c, "n_routed_experts", "moe_intermediate_size", shared=shared, router_bias=True)
         fields["moe_latent"] = c.size("moe_latent_size", 0)
     return base | fields | {"mlps": compact("".join(pair[1] for pair in both))}
 
@@ -698,10 +540,10 @@ def kimi_k3(c: Config) -> dict:
     linear, heads = c.inner("linear_attn_config"), c.size("num_attention_heads")
     full = linear.per_layer("full_attn_layers")
     gate = c.size("v_head_dim") if c.flag("mla_use_output_gate") else 0
-    base = latent(c, attention_gate_dim=gate, full_rope=not c.flag("mla_use_nope"))
+    base = latent_fields(c, attention_gate_dim=gate, full_rope=not c.flag("mla_use_nope"))
     shared = c.size("num_shared_experts", 0, low=0) * c.size("moe_intermediate_size")
     chosen = {"num_experts_per_tok": c.size("num_experts_per_token")} | c.values
-    experts = mixture(Config(chosen, c.family), "num_experts", "moe_intermediate_size", shared=shared, router_bias=True)
+    experts = routed(Config(chosen, c.family), "num_experts", "moe_intermediate_size", shared=shared, router_bias=True)
     heads, head_dim = linear.size("num_heads"), linear.size("head_dim")
     return (
         base
@@ -774,247 +616,3 @@ FAMILIES: dict[str, Callable[[Config], dict]] = {
     "qwen3_vl_moe": qwen3_moe,
     "step3p7": step3p7,
 }
-
-
-# Files and names ------------------------------------------------------------------------------------------
-
-
-def language_model(values: object) -> tuple[str, dict]:
-    """(model_type, keys) of the language model in a parsed config.json, of one that sees or hears too. Raises
-    InputError where that is no model's config.
-    """
-    if not isinstance(values, dict):
-        raise InputError(f"a config.json is one object, not {shown(values)}")
-    family, text = values.get("model_type"), values.get("text_config")
-    if isinstance(text, dict):
-        outer = {key: values[key] for key in ("tie_word_embeddings",) if key in values}
-        if not isinstance(family, str) or family not in FAMILIES:
-            family = text.get("model_type")
-        values = outer | text
-    if family is None:
-        raise InputError("key 'model_type' is missing: not a Hugging Face config.json")
-    if not isinstance(family, str) or not family.isprintable():
-        raise InputError(f"key 'model_type' must be a name, not {shown(family)}")
-    return family if family in FAMILIES else family.removesuffix("_text"), values
-
-
-HEADLESS = re.compile(
-    r"(?<!LMHead)(?<!DoubleHeads)(?<!ForReward)Model$|Encoder$|For(Sequence|Token|Image|Audio)Classification$"
-)
-NO_DECODERS = re.compile(
-    r"For(MaskedLM|QuestionAnswering|MultipleChoice|PreTraining|NextSentencePrediction|Reward(Model)?)$"
-)
-OWN_HEAD = ("chatglm",)  # whose class of the bare name, ChatGLMModel, has the LM head of its published files
-
-
-def refuse_other_kinds(family: str, values: dict, keys: dict) -> None:
-    """Raises InputError for what is no decoder that generates tokens, or has parts that neither a graph nor a trace
-    can show, by the keys that say so: at once, before anything is built.
-    """
-    if keys.get("is_encoder_decoder") is True or values.get("is_encoder_decoder") is True:
-        raise InputError(f"model_type {family} is an encoder-decoder: only decoders are estimated")
-    if "decoder_layers" in keys and "encoder_layers" in keys:
-        raise InputError(f"model_type {family} has encoder_layers: only decoders are estimated")
-    named = values.get("architectures")
-    names = [name for name in named if isinstance(name, str)] if isinstance(named, list) else []
-    if names and family not in OWN_HEAD and all(HEADLESS.search(name) or NO_DECODERS.search(name) for name in names):
-        what = "an encoder or an embedding model, without an LM head"
-        raise InputError(f"architectures has {shown(names[0])}: {what}, generates no tokens")
-    if keys.get("cross_attention_layers"):
-        raise InputError(f"model_type {family}: cross_attention_layers (to an image's features) are not modelled")
-    first_mamba = "mamba_dt_rank" in keys or ("time_step_rank" in keys and "num_heads" not in keys)
-    if first_mamba and family not in FAMILIES:
-        raise InputError(f"model_type {family} has layers of the first Mamba, which are not modelled; Mamba-2's are")
-
-
-TOWERS = ("vision_config", "audio_config", "vision_tower_config", "speech_config")
-
-
-def left_out(values: dict) -> str:
-    """What of a published model its language model leaves out, as a sentence; "" if nothing."""
-    towers = [
-        name.removesuffix("_config").removesuffix("_tower") for name in TOWERS if isinstance(values.get(name), dict)
-    ]
-    if not towers:
-        return ""
-    sizes = [_tower_parameters(values[name]) for name in TOWERS if isinstance(values.get(name), dict)]
-    about = f" (about {sum(sizes) / 1e9:.2f} B parameters)" if all(sizes) else ""
-    return f"the language model alone: the {' and '.join(towers)} tower{about} and its projector are left out"
-
-
-def _tower_parameters(tower: dict) -> int:
-    """Of a tower's blocks, from its own sizes: attention's four matrices and the MLP's two; 0 if it doesn't say."""
-
-    def first(*names: str) -> int:
-        sizes = [tower.get(name) for name in names]
-        return next((n for n in sizes if type(n) is int and 0 < n <= MAX_SIZE), 0)
-
-    hidden, layers = first("hidden_size", "embed_dim", "d_model"), first("num_hidden_layers", "depth", "encoder_layers")
-    return layers * (4 * hidden * hidden + 2 * hidden * first("intermediate_size", "encoder_ffn_dim"))
-
-
-def model_from_config(values: object, *, name: str, title: str, source: str = "") -> Model:
-    """The model that a parsed config.json describes, if its family has an explicit graph. Raises InputError."""
-    family, keys = language_model(values)
-    family = pick("model_type", family, FAMILIES)
-    refuse_other_kinds(family, values, keys)
-    keys = defaults(family, keys, nested=isinstance(values.get("text_config"), dict))
-    fields = FAMILIES[family](Config(keys, family)) | {"note": left_out(values)}
-    formats = checkpoint_formats(values)
-    return Model(name=name, title=title, family=family, source=source, quantization=formats, **fields)
-
-
-def checkpoint_formats(values: dict) -> Precision | Unread | None:
-    """What the quantization_config of a config.json asks for, if there is one."""
-    own = values.get("quantization_config")
-    if own is None and isinstance(values.get("text_config"), dict):
-        own = values["text_config"].get("quantization_config")
-    return None if own is None else formats_or_why({"quantization_config": own})
-
-
-def any_model(values: object, *, name: str, title: str, source: str = ""):
-    """The Model that a parsed config.json describes, or the TracedModel of a family without an explicit graph. Raises
-    InputError.
-    """
-    family, keys = language_model(values)
-    if family in FAMILIES:
-        return model_from_config(values, name=name, title=title, source=source)
-    refuse_other_kinds(family, values, keys)
-    import traced  # torch, transformers
-
-    if not traced.available():
-        close = nearest(family, FAMILIES)
-        raise InputError(
-            f"model_type {family!r} has no explicit graph{close}; tracing it needs pip install -r requirements-hf.txt"
-        )
-    settings = {key: value for key, value in values.items() if not key.startswith("_")}
-    return traced.TracedModel(
-        name=name,
-        quantization=checkpoint_formats(values),
-        title=title,
-        family=values.get("model_type") or family,
-        note=left_out(values),
-        trace=traced.trace(settings),
-    )
-
-
-def load_model(path: Path):
-    """The Model or TracedModel in a config.json, or in a folder that holds one. Raises InputError."""
-    folder = os.path.isdir(path)  # unlike Path.is_dir, False for a path that is too long or not to be searched
-    file = path / "config.json" if folder else path
-    if folder and not os.path.exists(file):
-        raise InputError(f"{shown(str(path))} is a folder without a config.json, or one that can't be searched")
-    values = _read(file)
-    name = (
-        os.path.basename(os.path.realpath(file.parent))
-        if file.name == "config.json"
-        else file.stem.removesuffix("_config")
-    )
-    name = " ".join(name.split()) or "config"
-    try:
-        model = any_model(values, name=name, title=name, source=file.name)
-        beside = file.with_name(file.name.replace("config.json", "hf_quant_config.json"))
-        if beside != file and os.path.isfile(beside) and model.quantization is None:  # ModelOpt's
-            model = replace(model, quantization=formats_or_why(_read(beside)))
-        return model
-    except InputError as error:
-        raise InputError(f"{shown(str(file))}: {error}") from None
-
-
-@lru_cache(maxsize=4)
-def _stream(file: Path) -> bytes:
-    """What a pipe or a terminal gives (/dev/stdin, <(...)): it can be read once, and a case asks for its model several
-    times. Without a writer a pipe is empty, instead of waiting for one.
-    """
-    opened = os.open(file, os.O_RDONLY | os.O_NONBLOCK)
-    os.set_blocking(opened, True)
-    with os.fdopen(opened, "rb") as stream:
-        return stream.read(MAX_FILE_BYTES + 1)
-
-
-def _content(file: Path) -> bytes:
-    """The first MAX_FILE_BYTES + 1 bytes. Raises OSError, or InputError for what is no file."""
-    mode = os.stat(file).st_mode
-    if stat.S_ISFIFO(mode) or stat.S_ISCHR(mode):
-        return _stream(file)
-    if not stat.S_ISREG(mode):
-        raise InputError(f"{shown(str(file))} is not a file")
-    with file.open("rb") as stream:
-        return stream.read(MAX_FILE_BYTES + 1)
-
-
-def _read(file: Path) -> object:
-    try:
-        content = _content(file)
-        if len(content) > MAX_FILE_BYTES:
-            raise InputError(f"{shown(str(file))} is larger than any config.json ({MAX_FILE_BYTES:,} bytes)")
-        return json.loads(content)
-    except OSError as error:
-        raise InputError(f"can't read {shown(str(file))}: {error.strerror or error}") from None
-    except (ValueError, RecursionError) as error:
-        if isinstance(error, InputError):
-            raise
-        reason = str(error).splitlines()[0][:100]
-        raise InputError(f"{shown(str(file))} is not JSON: {reason}") from None
-
-
-@lru_cache(maxsize=1)
-def catalogue_names() -> tuple[str, ...]:
-    """The names of the catalogue's models: its file stems."""
-    return tuple(sorted(name.removesuffix(".json") for name in os.listdir(CATALOGUE) if name.endswith(".json")))
-
-
-@lru_cache(maxsize=64)
-def catalogue_model(name: str) -> Model:
-    """The catalogue's model of that name."""
-    values = _read(CATALOGUE / f"{name}.json")
-    title = values["_hub"][0].split("/")[-1].removeprefix("Meta-").removesuffix("-hf").removesuffix("-pt")
-    return model_from_config(values, name=name, title=title, source=values["_source"])
-
-
-@lru_cache(maxsize=1)
-def hub_names() -> dict[str, str]:
-    """The catalogue's name for each name on the Hugging Face hub, in lower case. Reads all files."""
-    files = {name: _read(CATALOGUE / f"{name}.json") for name in catalogue_names()}
-    return {hub.lower(): name for name, values in files.items() for hub in values["_hub"]}
-
-
-def plain(name: str) -> str:
-    """A name without its owner, its dashes and what doesn't change a model's sizes.
-    >>> plain("meta-llama/Llama-3.1-8B-Instruct"), plain("Llama-2-7b-chat-hf")
-    ('llama3.18b', 'llama27b')
-    """
-    base = name.lower().rsplit("/", 1)[-1].removeprefix("meta-")
-    return re.sub(r"[-_ ]", "", re.sub(r"(-(instruct|chat|hf|it|pt|base))+$", "", base))
-
-
-@lru_cache(maxsize=1)
-def plain_names() -> dict[str, str]:
-    """The catalogue's name for the plain form of each name that a model has."""
-    return {plain(hub): name for hub, name in hub_names().items()} | {plain(name): name for name in catalogue_names()}
-
-
-def find_model(name: str):
-    """The Model (or TracedModel) of a name in the catalogue or on the hub (an -Instruct has its base's sizes), or of a
-    config.json or the folder that holds it. Raises InputError.
-    """
-    if not isinstance(name, str) or not name:
-        return pick("model", name, catalogue_names())
-    if name.lower() in catalogue_names():
-        return catalogue_model(name.lower())
-    try:
-        exists = os.path.exists(name)
-    except ValueError:  # a null character
-        exists = False
-    if exists:
-        return load_model(Path(name))
-    if plain(name) in plain_names():
-        return catalogue_model(plain_names()[plain(name)])
-    known = hub_names() if name.endswith(".json") or "/" in name else catalogue_names()
-    get = "its config.json, from https://huggingface.co/ORG/NAME/resolve/main/config.json, can be named instead"
-    raise InputError(f"no file and no model {shown(name)}{nearest(name[:200], known)}; see --list-models; {get}")
-
-
-def catalogue() -> list[Model]:
-    """Every model of the catalogue."""
-    return [catalogue_model(name) for name in catalogue_names()]

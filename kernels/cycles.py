@@ -11,12 +11,12 @@ kernel to it.
 
 from dataclasses import replace
 
-from kernels.attention import decode_attention, index_scores, kv_append, prefill_attention
-from kernels.gemm import gemm, power_share
-from kernels.moe import combine, grouped_gemm, route
-from kernels.pointwise import pointwise
-from kernels.recurrent import scan, state_update
-from ops import Number, Op, few_queries
+from ridgepoint.kernels.attention import decode_attention, index_scores, kv_append, prefill_attention
+from ridgepoint.kernels.gemm import gemm, power_share
+from ridgepoint.kernels.moe import combine, grouped_gemm, route
+from ridgepoint.kernels.pointwise import pointwise
+from ridgepoint.kernels.recurrent import scan, state_update
+from ridgepoint.ops import Number, Op, few_queries
 
 # Causes, by what would have to be better for the time to shrink.
 BOUNDS = {

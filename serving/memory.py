@@ -12,9 +12,9 @@ from functools import reduce
 
 import numpy as np
 
-from inputs import MAX_SIZE, InputError
-from model import ELEM_BYTES
-from ops import FEW, Number, larger
+from ridgepoint.inputs import MAX_SIZE, InputError
+from ridgepoint.model import ELEM_BYTES
+from ridgepoint.ops import FEW, Number, larger
 
 # What CUDA shows to no program: nvidia-smi's total less torch's total_memory is 0.35 to 0.75 GiB on an RTX 4090, A100,
 # L40S, H100, H200 and B200 (engines' logs).

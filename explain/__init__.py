@@ -1,0 +1,1 @@
+"""What of a case matters, and the way from the earlier estimator's numbers to ours."""

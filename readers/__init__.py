@@ -1,0 +1,1 @@
+"""From published files to a model: config.json, checkpoints' formats, real modelling code."""

@@ -1,0 +1,61 @@
+"""How fast an LLM will run on a GPU, and why.
+
+>>> from ridgepoint import Case, estimate
+>>> round(estimate(Case(batch=1)).tpot_s, 3)
+0.009
+
+The package is the files beside this one: `ridgepoint.hardware` is hardware.py. Run as a script, or imported by its flat
+name from this folder (`import hardware`), a file is the same module, so that there is one kind of each record.
+"""
+
+import importlib
+import os
+import sys
+
+_FOLDER = os.path.dirname(os.path.abspath(__file__))
+__path__ = [_FOLDER]
+__all__ = ["Case", "InputError", "__version__", "estimate"]  # noqa: F822 (see __getattr__)
+__version__ = "0.11.0"
+
+
+class _Flat:
+    """Finds `hardware` as `ridgepoint.hardware`, where the first would be a file of this folder."""
+
+    @staticmethod
+    def find_spec(name: str, path=None, target=None):
+        parent = name.rpartition(".")[0]
+        if sys.modules.get(parent) is not sys.modules.get(f"ridgepoint.{parent}") if parent else name not in _OWN:
+            return None
+        from importlib.machinery import ModuleSpec, PathFinder
+
+        found = PathFinder.find_spec(name, path)  # another file of that name may come first
+        return ModuleSpec(name, _Flat) if found and str(found.origin).startswith(_FOLDER + os.sep) else None
+
+    @staticmethod
+    def create_module(spec):
+        module = importlib.import_module(f"ridgepoint.{spec.name}")
+        spec.loader_state = module.__spec__
+        return module
+
+    @staticmethod
+    def exec_module(module) -> None:
+        module.__spec__ = module.__spec__.loader_state
+
+
+def __getattr__(name: str):
+    """Case, estimate and InputError: loaded when asked for, since this file comes before all others."""
+    if name in ("Case", "estimate"):
+        return getattr(importlib.import_module("ridgepoint.estimator"), name)
+    if name == "InputError":
+        return importlib.import_module("ridgepoint.inputs").InputError
+    raise AttributeError(f"module 'ridgepoint' has no attribute {name!r}")
+
+
+if os.path.basename(__file__) == "ridgepoint.py":  # not installed: the folder itself may be on the path
+    _OWN = {name.partition(".")[0] for name in os.listdir(_FOLDER) if name[:1].isalpha()} - {"ridgepoint", "tests"}
+    for _name, _module in list(sys.modules.items()):
+        _file = getattr(_module, "__file__", None) or ""
+        if os.path.dirname(os.path.abspath(_file)) == _FOLDER and _file.endswith(".py") and _name != "ridgepoint":
+            _own_name = os.path.basename(_file)[:-3]
+            sys.modules["ridgepoint." + _own_name] = globals()[_own_name] = _module
+    sys.meta_path.insert(0, _Flat)
