@@ -1,5 +1,6 @@
 # make run: set up and run the main job (without torch: some 100 MB).  make test: set up all and pass the tests.
-# make test-all: the slow tests too, which fit all constants again.  make wheel: build, install and run the wheel.
+# make test-all: the slow tests too, which fit all constants again and trace all families, and many more random cases.
+# make wheel: build, install and run the wheel.  make lint, make bench (speed), make clean.
 # Needs python3 (3.11 or newer) and make; everything goes into .venv here.
 PYTHON ?= python3
 BIN = .venv/bin
@@ -11,10 +12,10 @@ run: .venv/run.stamp
 	$(BIN)/python visualize.py --output roofline.png
 
 test: .venv/dev.stamp lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-all: .venv/dev.stamp lint
-	$(BIN)/python -m pytest -m ""
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "" --hypothesis-profile=thorough
 
 lint: .venv/dev.stamp
 	$(BIN)/ruff check .
