@@ -20,10 +20,10 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
+from platformdirs import user_cache_path
 
 from ridgepoint.inputs import MAX_SIZE, InputError
 from ridgepoint.layers.formats import Precision, Unread
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from ridgepoint.estimator import Case
     from ridgepoint.readers.recorder import Recorder, Step, WatchedCache
 
-CACHE = Path(__file__).resolve().parent.parent / ".traces"
+CACHE = user_cache_path("ridgepoint")  # the platform's, such as ~/.cache/ridgepoint
 VERSION = 5  # of what is cached; raise it when the recorder changes
 Points = tuple[tuple[int, int], ...]  # (batch, length) of passes
 # (batch, prompt): as many as there are terms, and a last one that what was found from the others must give exactly.
@@ -237,7 +237,7 @@ def available() -> bool:
 
 
 def trace(config: Json) -> Trace:
-    """Traces the model of a Hugging Face config.json, or reads its earlier trace from .traces/. Raises InputError
+    """Traces the model of a Hugging Face config.json, or reads its earlier trace from CACHE. Raises InputError
     where transformers is missing or can't build it.
     """
     key = hashlib.sha256(json.dumps([VERSION, config], sort_keys=True).encode()).hexdigest()[:20]
@@ -247,7 +247,7 @@ def trace(config: Json) -> Trace:
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         traced = _trace(config)  # not there, or damaged
     try:
-        CACHE.mkdir(exist_ok=True)
+        CACHE.mkdir(parents=True, exist_ok=True)
         temporary = path.with_suffix(f".{os.getpid()}.tmp")
         body = json.dumps(asdict(traced))
         temporary.write_text(json.dumps({"sha256": _digest(body), "trace": body}))
@@ -566,7 +566,7 @@ def _progress(points: Points, family: str) -> Iterable[tuple[int, int]]:
         from tqdm import tqdm  # comes with transformers
 
         return tqdm(points, desc=text, unit="size", file=sys.stderr, leave=False)
-    print(f"note: {text}: at {len(points)} sizes; what it shows is kept in {CACHE.name}/", file=sys.stderr, flush=True)
+    print(f"note: {text}: at {len(points)} sizes; what it shows is kept in {CACHE}", file=sys.stderr, flush=True)
     return points
 
 

@@ -184,8 +184,9 @@ def by_kernels(resolved: "Resolved") -> list[tuple[np.ndarray, "Resolved"]]:
     case, prompts = resolved.case, resolved.case.input_tokens
     if not isinstance(prompts, np.ndarray) or not prompts.ndim:
         return []
-    few = np.unique(prompts[prompts - case.prefix_tokens <= FEW])
-    if not few.size:
+    # not np.unique, whose first call imports numpy.ma: a tenth of `import numpy` itself
+    few = sorted(set(prompts[prompts - case.prefix_tokens <= FEW].tolist()))
+    if not few:
         return []
     sizes = np.broadcast_arrays(case.batch, prompts, case.output_tokens)
 
