@@ -122,9 +122,9 @@ class Layer(Tail):
     included; y has elem_bytes.
     """
 
-    d_in: int
-    d_out: int
-    bias: NotRequired[int]
+    d_in: Number
+    d_out: Number
+    bias: NotRequired[Number]
     precision: NotRequired["Precision | None"]
 
 
@@ -137,11 +137,11 @@ class Cached(Tail):
 class Heads(Cached):
     """And attention. v_head_dim: of V and the output, if not head_dim. sinks: learned logits."""
 
-    heads: int
-    kv_heads: int
-    head_dim: int
-    v_head_dim: NotRequired[int | None]
-    sinks: NotRequired[int]
+    heads: Number
+    kv_heads: Number
+    head_dim: Number
+    v_head_dim: NotRequired[Number | None]
+    sinks: NotRequired[Number]
 
 
 # Products ---------------------------------------------------------------------------------------------------------
@@ -153,11 +153,11 @@ def _product(
     rows: Number,
     dims: Dims,
     *,
-    d_in: int,
-    d_out: int,
-    bias: int = 0,
+    d_in: Number,
+    d_out: Number,
+    bias: Number = 0,
     precision: "Precision | None" = None,
-    parts: int = 1,
+    parts: Number = 1,
     matrices: Number = 1,
     dtype: str,
     elem_bytes: int,
@@ -195,7 +195,9 @@ def linear(name: str, *, tokens: Number, **layer: Unpack[Layer]) -> Op:
     return _product(name, "gemm", tokens, {}, **layer)
 
 
-def batched_linear(name: str, *, tokens: Number, parts: int, d_in: int, d_out: int, **tail: Unpack[Tail]) -> Op:
+def batched_linear(
+    name: str, *, tokens: Number, parts: Number, d_in: Number, d_out: Number, **tail: Unpack[Tail]
+) -> Op:
     """`parts` linears side by side in one launch, each with its own weights and its own slice of the input: one a
     head, say. flops = 2*t*parts*in*out.
     """
@@ -206,10 +208,10 @@ def grouped_linear(
     name: str,
     *,
     tokens: Number,
-    experts: int,
-    top_k: int,
+    experts: Number,
+    top_k: Number,
     imbalance: float = 0.0,
-    width: int | None = None,
+    width: Number | None = None,
     **layer: Unpack[Layer],
 ) -> Op:
     """One linear layer of a mixture of experts: each of tokens * top_k (token, expert) pairs through its expert, all
@@ -250,7 +252,7 @@ def expert_groups(experts: int, top_k: float, imbalance: float) -> tuple[Floats,
     return count, np.add.reduceat(chance, edges[:-1]) / count
 
 
-def distinct_experts(tokens: Number, experts: int, top_k: float, imbalance: float = 0.0) -> Number:
+def distinct_experts(tokens: Number, experts: Number, top_k: Number, imbalance: float = 0.0) -> Number:
     """Expected number of experts that at least one of `tokens` chooses: the sum over experts of
     1 - (1 - chance) ** tokens; with uniform routing the chance is top_k / experts.
     >>> distinct_experts(1, 8, 2)
@@ -258,7 +260,7 @@ def distinct_experts(tokens: Number, experts: int, top_k: float, imbalance: floa
     """
     if not imbalance:
         return experts * (1 - (1 - top_k / experts) ** tokens)
-    count, chance = expert_groups(experts, top_k, imbalance)
+    count, chance = expert_groups(int(experts), float(top_k), imbalance)
     chosen: Floats = (count * (1 - (1 - chance) ** np.asarray(tokens, dtype=float)[..., None])).sum(-1)
     return chosen
 
@@ -358,17 +360,17 @@ def attention_over(
     q_len: Number,
     keys: Number,
     pairs: Number,
-    heads: int,
-    kv_heads: int,
-    head_dim: int,
+    heads: Number,
+    kv_heads: Number,
+    head_dim: Number,
     dtype: str,
     elem_bytes: int,
     count: int = 1,
     kv_elem_bytes: float | None = None,
-    v_head_dim: int | None = None,
-    key_elems: int | None = None,
+    v_head_dim: Number | None = None,
+    key_elems: Number | None = None,
     window: Number | None = None,
-    sinks: int = 0,
+    sinks: Number = 0,
     own_keys: bool = False,
 ) -> Op:
     """Flash attention whose mask is described by its result: `pairs` of a query and a key that it sees, in each
@@ -409,7 +411,7 @@ def index_scores(
     q_len: Number,
     keys: Number,
     pairs: Number,
-    heads: int,
+    heads: Number,
     dim: int,
     dtype: str,
     elem_bytes: int,
@@ -441,7 +443,7 @@ def latent_attention(
     batch: Number,
     q_len: Number,
     kv_len: Number,
-    heads: int,
+    heads: Number,
     absorbed: bool,
     latent: int = 512,
     rope_dim: int = 64,
@@ -479,10 +481,10 @@ def naive_attention(
     batch: Number,
     q_len: Number,
     kv_len: Number,
-    heads: int,
-    kv_heads: int,
-    head_dim: int,
-    v_head_dim: int | None = None,
+    heads: Number,
+    kv_heads: Number,
+    head_dim: Number,
+    v_head_dim: Number | None = None,
     prefix: str = "",
     **tail: Unpack[Tail],
 ) -> list[Op]:
@@ -551,7 +553,7 @@ def _stream(
     )
 
 
-def rms_norm(name: str, *, tokens: Number, hidden: int, weights: int | None = None, **tail: Unpack[Tail]) -> Op:
+def rms_norm(name: str, *, tokens: Number, hidden: Number, weights: Number | None = None, **tail: Unpack[Tail]) -> Op:
     """y = x / rms(x) * w. 4 per element: square, sum, times 1/rms, times w. Reads and writes the row once.
     `weights`: elements of w, where they are not one for each of the row.
     >>> rms_norm("n", tokens=1, hidden=4096, dtype="fp16", elem_bytes=2).bytes  # x, w, y: 3 * 8192
@@ -561,24 +563,24 @@ def rms_norm(name: str, *, tokens: Number, hidden: int, weights: int | None = No
     return _stream(name, "norm", tokens, hidden, flops=4 * hidden * tokens, weights=weights, **tail)
 
 
-def gated_norm(name: str, *, rows: Number, width: int, weights: int, **tail: Unpack[Tail]) -> Op:
+def gated_norm(name: str, *, rows: Number, width: Number, weights: Number, **tail: Unpack[Tail]) -> Op:
     """y = x / rms(x) * w * silu(z): rms_norm's 4 per element and swiglu's 5; reads x and the gate z."""
     return _stream(name, "norm", rows, width, flops=9 * width * rows, reads=2, weights=weights, **tail)
 
 
-def add_rms_norm(name: str, *, tokens: Number, hidden: int, **tail: Unpack[Tail]) -> Op:
+def add_rms_norm(name: str, *, tokens: Number, hidden: Number, **tail: Unpack[Tail]) -> Op:
     """r = r + x; y = r / rms(r) * w: the residual add fused with the norm that follows it, as engines do.
     5 per element (the add, then rms_norm's 4); reads x and r, writes r and y.
     """
     return _stream(name, "norm", tokens, hidden, flops=5 * hidden * tokens, reads=2, writes=2, weights=hidden, **tail)
 
 
-def residual_add(name: str, *, tokens: Number, hidden: int, weights: int = 0, **tail: Unpack[Tail]) -> Op:
+def residual_add(name: str, *, tokens: Number, hidden: Number, weights: Number = 0, **tail: Unpack[Tail]) -> Op:
     """r = r + x, where it is not fused with a norm: 1 per element, two tensors in, one out."""
     return _stream(name, "residual", tokens, hidden, flops=hidden * tokens, reads=2, weights=weights, **tail)
 
 
-def rope(name: str, *, tokens: Number, heads: int, kv_heads: int, head_dim: int, **tail: Unpack[Tail]) -> Op:
+def rope(name: str, *, tokens: Number, heads: Number, kv_heads: Number, head_dim: Number, **tail: Unpack[Tail]) -> Op:
     """Rotates Q and K in place: per pair (x1*cos - x2*sin, x2*cos + x1*sin), 6 per pair = 3 per element.
     Reads and writes every element, and reads one cos and one sin per pair position of each token.
     """
@@ -590,10 +592,10 @@ def kv_write(
     name: str,
     *,
     tokens: Number,
-    kv_heads: int,
-    head_dim: int,
+    kv_heads: Number,
+    head_dim: Number,
     kv_elem_bytes: float | None = None,
-    v_head_dim: int | None = None,
+    v_head_dim: Number | None = None,
     **tail: Unpack[Tail],
 ) -> Op:
     """Copies this pass's K and V into the cache: no FLOPs, one read and one write per element.
@@ -604,19 +606,19 @@ def kv_write(
     return _stream(name, "kv_write", tokens, width, writes=0, kv_bytes=kv_bytes, **tail)
 
 
-def swiglu(name: str, *, tokens: Number, intermediate: int, **tail: Unpack[Tail]) -> Op:
+def swiglu(name: str, *, tokens: Number, intermediate: Number, **tail: Unpack[Tail]) -> Op:
     """y = silu(gate) * up with silu(x) = x / (1 + exp(-x)): exp, add, divide, two multiplies = 5 per output.
     Reads gate and up (2 * intermediate per token), writes intermediate.
     """
     return _stream(name, "swiglu", tokens, intermediate, flops=5 * intermediate * tokens, reads=2, **tail)
 
 
-def activation(name: str, *, tokens: Number, intermediate: int, **tail: Unpack[Tail]) -> Op:
+def activation(name: str, *, tokens: Number, intermediate: Number, **tail: Unpack[Tail]) -> Op:
     """y = max(x, 0)**2, or another function without a gate: 2 per element, one tensor in, one out."""
     return _stream(name, "activation", tokens, intermediate, flops=2 * intermediate * tokens, **tail)
 
 
-def quantize(name: str, *, tokens: Number, width: int, form: "Format", **tail: Unpack[Tail]) -> Op:
+def quantize(name: str, *, tokens: Number, width: Number, form: "Format", **tail: Unpack[Tail]) -> Op:
     """Narrows the activations before a GEMM: reads x, writes it in `form` with its scales.
     3 per element: magnitude, maximum, multiply.
     """
@@ -624,7 +626,9 @@ def quantize(name: str, *, tokens: Number, width: int, form: "Format", **tail: U
     return _stream(name, "quantize", tokens, width, flops=3 * width * tokens, writes=0, out_bytes=out_bytes, **tail)
 
 
-def route(name: str, *, tokens: Number, experts: int, top_k: int, weights: int = 0, **tail: Unpack[Tail]) -> Op:
+def route(
+    name: str, *, tokens: Number, experts: Number, top_k: Number, weights: Number = 0, **tail: Unpack[Tail]
+) -> Op:
     """Chooses each token's experts from the router's logits: a softmax (5 per logit: max, subtract, exp, sum, divide)
     and a top-k (a compare per logit); writes an index and a weight, 4 bytes each, for each of its experts.
     weights: learned scales of the experts.
@@ -633,13 +637,13 @@ def route(name: str, *, tokens: Number, experts: int, top_k: int, weights: int =
     return _stream(name, "route", tokens, experts, flops=flops, writes=0, weights=weights, out_bytes=out_bytes, **tail)
 
 
-def combine(name: str, *, tokens: Number, top_k: int, hidden: int, **tail: Unpack[Tail]) -> Op:
+def combine(name: str, *, tokens: Number, top_k: Number, hidden: Number, **tail: Unpack[Tail]) -> Op:
     """Sums the results of each token's experts by their weights: a multiply-add per element of each."""
     width, out_bytes = top_k * hidden, hidden * tail["elem_bytes"] * tokens
     return _stream(name, "combine", tokens, width, flops=2 * width * tokens, writes=0, out_bytes=out_bytes, **tail)
 
 
-def choose(name: str, *, rows: Number, width: Number, top_k: Number, weights: int = 0, **tail: Unpack[Tail]) -> Op:
+def choose(name: str, *, rows: Number, width: Number, top_k: Number, weights: Number = 0, **tail: Unpack[Tail]) -> Op:
     """Of each row of `width` scores the `top_k` largest: softmax or sigmoid, a compare and a sum, 5 per score; writes
     a 4-byte index and a 4-byte weight for each that is chosen. `weights`: learned scales of the scores.
     """
@@ -650,7 +654,7 @@ def choose(name: str, *, rows: Number, width: Number, top_k: Number, weights: in
 
 
 def pooling(
-    name: str, *, tokens: Number, ratio: int, width: int, out_width: int, weights: int, **tail: Unpack[Tail]
+    name: str, *, tokens: Number, ratio: int, width: Number, out_width: int, weights: Number, **tail: Unpack[Tail]
 ) -> Op:
     """Compresses every `ratio` tokens into one cache entry, a softmax-weighted mean: reads values and logits, `width`
     of each a token, 6 per pair; writes an entry of `out_width` to the cache.
@@ -661,7 +665,7 @@ def pooling(
     )
 
 
-def embedding(name: str, *, tokens: Number, hidden: int, **tail: Unpack[Tail]) -> Op:
+def embedding(name: str, *, tokens: Number, hidden: Number, **tail: Unpack[Tail]) -> Op:
     """Gathers one row of the table per token: no FLOPs (it is not a one-hot GEMM)."""
     table, ids = hidden * tokens, TOKEN_ID_BYTES * tokens
     return _stream(name, "embedding", tokens, hidden, reads=0, weights=table, in_bytes=ids, **tail)
@@ -677,7 +681,7 @@ def sample(name: str, *, sequences: Number, vocab: int, **tail: Unpack[Tail]) ->
 
 
 def causal_conv(
-    name: str, *, batch: Number, q_len: Number, channels: int, taps: int, bias: int = 0, **tail: Unpack[Tail]
+    name: str, *, batch: Number, q_len: Number, channels: Number, taps: int, bias: Number = 0, **tail: Unpack[Tail]
 ) -> Op:
     """A short causal convolution along the tokens, each channel by itself, and SiLU: 2 per tap and 4 per element.
     The last taps - 1 inputs of each sequence are its state, read and written (role: KV cache).
@@ -693,14 +697,14 @@ def recurrence(
     *,
     batch: Number,
     q_len: Number,
-    key_heads: int,
-    value_heads: int,
+    key_heads: Number,
+    value_heads: Number,
     key_dim: int,
     value_dim: int,
     chunk: int,
     delta_rule: bool,
     state_elem_bytes: int,
-    weights: int,
+    weights: Number,
     dtype: str,
     elem_bytes: int,
     count: int = 1,
@@ -747,8 +751,8 @@ def _one(q_len: Number) -> bool:
 
 
 def _passed_bytes(
-    dk: int, dv: int, chunk: int, groups: float, delta_rule: bool, decays: int, elem_bytes: int
-) -> tuple[float, float]:
+    dk: int, dv: int, chunk: int, groups: Number, delta_rule: bool, decays: int, elem_bytes: int
+) -> tuple[Number, float]:
     """Bytes that the kernels of a chunked scan write for one another and read again, of a value head: (for each token,
     for each chunk).
 
