@@ -71,7 +71,7 @@ def meant_unit(value: Real, low: float, high: float, powers: Iterable[int]) -> s
     where none does.
     """
     with np.errstate(all="ignore"):
-        scaled = {power: float(value) * 10.0**power for power in powers} if abs(value) < 1e300 else {}
+        scaled = {power: float(value) * 10.0**power for power in powers} if -1e300 < value < 1e300 else {}
         inside = {power: abs(np.log(x / low) + np.log(x / high)) for power, x in scaled.items() if low <= x <= high}
     if not inside:
         return ""

@@ -29,7 +29,9 @@ class _Flat:
         from importlib.machinery import ModuleSpec, PathFinder
 
         found = PathFinder.find_spec(name, path)  # another file of that name may come first
-        return ModuleSpec(name, _Flat) if found and str(found.origin).startswith(_FOLDER + os.sep) else None
+        if not found or not str(found.origin).startswith(_FOLDER + os.sep):
+            return None
+        return ModuleSpec(name, _Flat)  # type: ignore[arg-type]  # a class, whose static methods are a Loader's
 
     @staticmethod
     def create_module(spec):

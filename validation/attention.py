@@ -37,8 +37,16 @@ def attention_rows(data: DataSet, folder: Path, phase: str, stored: str = "bfloa
     q_len = isl if phase == "prefill" else 1
     number = ops.Tail(dtype="bf16", elem_bytes=2)
     cached: ops.Cached = {**number, "kv_elem_bytes": 1 if stored == "fp8" else None}
-    shape: ops.Heads = {**cached, "heads": heads, "kv_heads": kv_heads, "head_dim": head_dim}
-    op = ops.attention("attention", batch=batch, q_len=q_len, kv_len=isl + step, **shape)
+    op = ops.attention(
+        "attention",
+        batch=batch,
+        q_len=q_len,
+        kv_len=isl + step,
+        heads=heads,
+        kv_heads=kv_heads,
+        head_dim=head_dim,
+        **cached,
+    )
     chip = CHIPS[data.hardware]
     arch = architecture_of(chip)
     append = ops.kv_write("append", tokens=batch * q_len, kv_heads=kv_heads, head_dim=head_dim, **cached)

@@ -106,8 +106,16 @@ def kernel_row(row: dict) -> dict:
             raise InputError("heads must be a multiple of kv_heads, and kv_len at least q_len")
         batch, q_len, kv_len, heads, kv_heads, head_dim = (dims[name] for name in names)
         append = ops.kv_write(kind, tokens=batch * q_len, kv_heads=kv_heads, head_dim=head_dim, **number)
-        shape: ops.Heads = {**number, "heads": heads, "kv_heads": kv_heads, "head_dim": head_dim}
-        attended = ops.attention(kind, batch=batch, q_len=q_len, kv_len=kv_len, **shape)
+        attended = ops.attention(
+            kind,
+            batch=batch,
+            q_len=q_len,
+            kv_len=kv_len,
+            heads=heads,
+            kv_heads=kv_heads,
+            head_dim=head_dim,
+            **number,
+        )
         kernels = engine.launched([append, attended], arch, decode=q_len == 1)
     else:
         kernels = [pointwise_op(kind, dims)]

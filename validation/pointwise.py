@@ -65,7 +65,7 @@ def pointwise_rows() -> list[Rows]:
     return found
 
 
-def pointwise_s(rows: Rows, arch: Architecture) -> ops.Seconds:
+def pointwise_s(rows: Rows, arch: Architecture) -> np.ndarray:
     """As Rows.estimate_s, without the launch, which these timings don't include."""
     causes = cycle_causes(rows.op, rows.chip, arch)
-    return sum(seconds for cause, seconds in causes.items() if cause != "launch")
+    return np.asarray(sum(seconds for cause, seconds in causes.items() if cause != "launch"))

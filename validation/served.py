@@ -53,7 +53,11 @@ def served(case: Case, *, rate_per_s: float | None = None, concurrency: int | No
         if abs(step_s - before_s) < CLOSE * step_s:
             break
         before_s = step_s
-        rate = rate_per_s if concurrency is None else concurrency / (tokens * step_s + first_s)
+        if concurrency is None:
+            assert rate_per_s is not None  # one of the two is given
+            rate = rate_per_s
+        else:
+            rate = concurrency / (tokens * step_s + first_s)
         decoding = rate * tokens * step_s
         if decoding > 1e5:
             raise InputError(f"{rate:g} requests a second are more than one engine serves")
@@ -130,11 +134,12 @@ def served_rows(folder: Path | None) -> list[dict]:
 
 def served_row(row: dict) -> dict:
     """Estimates of one row: ttft_s and tpot_s, floats."""
+    engine = find_engine(row["runtime"]) if isinstance(row["runtime"], str) else row["runtime"]
     case = Case(
         hardware=row["hardware"],
         model=row["model"],
         dtype=row["dtype"] or "bf16",
-        runtime=find_engine(row["runtime"]) if isinstance(row["runtime"], str) else row["runtime"],
+        runtime=engine,
         batch=1,
         input_tokens=check_size("input_tokens", float(row["input_tokens"])),
         output_tokens=check_size("output_tokens", float(row["output_tokens"]), low=2),
@@ -144,7 +149,7 @@ def served_row(row: dict) -> dict:
         found = served(case, rate_per_s=check_quantity("rate_per_s", float(row["rate_per_s"]), low=1e-6, high=1e6))
     else:
         found = served(case, concurrency=check_size("concurrency", float(row["concurrency"])))
-    low, high = run_spread(case.runtime, CHIPS[case.hardware], "decode")
+    low, high = run_spread(engine, CHIPS[row["hardware"]], "decode")
     ends = {"low": low * found.tpot_s, "high": high * found.tpot_s}
     return {"ttft_estimated": found.ttft_s, "tpot_estimated": found.tpot_s, "decoding": found.decoding, **ends}
 
