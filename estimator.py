@@ -137,11 +137,11 @@ def run(argv: list[str]) -> str:
         return lists.runtimes_text(ENGINES.values())
     est = estimate(case)
     if args.compare:
-        if est.method.waterfall is None:
+        if est.method is None or est.method.waterfall is None:
             raise InputError("--compare goes with --method seed")
         rows = est.method.waterfall(est)
         return data.waterfall_json(rows) if args.json else text.waterfall_text(rows)
-    bound = estimate(replace(case, method="roofline")) if case.method == "cycle" else est
+    bound: Estimate | None = estimate(replace(case, method="roofline")) if case.method == "cycle" else est
     idle = []
     if asked.overrides or asked.plain != Case():
         from ridgepoint.explain import whatif  # only needed now

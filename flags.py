@@ -2,16 +2,19 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from ridgepoint.hardware import find_chip, meant
+from ridgepoint.hardware import Chip, find_chip, meant
 from ridgepoint.inputs import InputError, nearest, pick, shown
 from ridgepoint.layers.formats import NAMED
 from ridgepoint.model import ELEM_BYTES, LLAMA3_8B
 from ridgepoint.serving.cases import named_model
 
 if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
     from ridgepoint.estimator import Case
+    from ridgepoint.readers.catalogue import AnyModel
 
 ALIASES = {"batch": ("--concurrency",), "input_tokens": ("--isl",), "output_tokens": ("--osl",)}
 HELP = {"l2_persistent": "weights that fit in the L2 stay there between passes"}
@@ -26,11 +29,11 @@ HELP_NONE = dict.fromkeys(("weights", "activations", "kv_cache"), "dtype") | {
 class Asked:
     """What a command line asks for."""
 
-    args: object  # argparse's namespace
+    args: "Namespace"
     case: "Case"
     plain: "Case"  # the same without --set
     overrides: dict[str, str]  # of --set, by name
-    before: dict[str, object]  # the records that these change: "hardware", "model"
+    before: "dict[str, Chip | AnyModel]"  # the records that these change: "hardware", "model"
     notes: tuple[str, ...]  # how its words were taken
 
 
@@ -61,7 +64,7 @@ def parse(
     return Asked(args=args, case=case, plain=plain, overrides=overrides, before=before, notes=notes)
 
 
-def add_flags(parser, kind: type["Case"], choices: dict) -> None:
+def add_flags(parser: "ArgumentParser", kind: type["Case"], choices: dict) -> None:
     """A flag for each field of a case, by its name and what people call it, and those that set several."""
     for field in fields(kind):
         names = (flag(field.name), *ALIASES.get(field.name, ()))
@@ -92,7 +95,7 @@ def add_flags(parser, kind: type["Case"], choices: dict) -> None:
     )
 
 
-def set_precision(args, kind: type["Case"]) -> None:
+def set_precision(args: "Namespace", kind: type["Case"]) -> None:
     """Weights and activations, and a 16-bit dtype, by the name of --precision. Raises InputError."""
     if args.weights is not None or args.activations is not None:
         raise InputError("--precision sets weights and activations: leave --weights and --activations out")
@@ -105,19 +108,19 @@ def set_precision(args, kind: type["Case"]) -> None:
     args.weights, args.activations = (form or args.dtype for form in NAMED[name])
 
 
-def with_overrides(case: "Case", assignments: list[str]) -> tuple["Case", dict[str, str], dict[str, object]]:
+def with_overrides(case: "Case", assignments: list[str]) -> "tuple[Case, dict[str, str], dict[str, Chip | AnyModel]]":
     """The case with each "hardware.FIELD=VALUE" or "model.FIELD=VALUE" applied, those by name, and the records as they
     were before. Raises InputError.
     """
-    records = {"hardware": find_chip(case.hardware), "model": LLAMA3_8B}
+    records: dict[str, Chip | AnyModel] = {"hardware": find_chip(case.hardware), "model": LLAMA3_8B}
     if any(assignment.startswith("model.") for assignment in assignments):
-        records["model"] = named_model(case.model)  # a file is read once
-        if not records["model"].explicit:
+        records["model"] = model = named_model(case.model)  # a file is read once
+        if not model.explicit:
             raise InputError(f"{case.model} is traced from its code: edit its config.json instead of --set model.FIELD")
-        case = replace(case, model=records["model"])
+        case = replace(case, model=model)
     known = {f"{part}.{field.name}": field.type for part, record in records.items() for field in fields(record)}
     del known["model.quantization"]  # --weights and the like
-    changes: dict[str, dict] = {"hardware": {}, "model": {}}
+    changes: dict[str, dict[str, Any]] = {"hardware": {}, "model": {}}
     overrides = {}
     for assignment in assignments:
         name, equals, text = assignment.partition("=")
@@ -133,16 +136,16 @@ def with_overrides(case: "Case", assignments: list[str]) -> tuple["Case", dict[s
             value = int(value)  # 4e9 is a whole number too
         changes[part][field] = value
         overrides[name] = text
-    changed = {part: replace(records[part], **change) for part, change in changes.items() if change}
+    changed: dict[str, Any] = {part: replace(records[part], **change) for part, change in changes.items() if change}
     return replace(case, **changed), overrides, records
 
 
-def line_parser(prog: str, description: str | None):
+def line_parser(prog: str, description: str | None) -> "ArgumentParser":
     """An argparse parser whose refusals are one line: an InputError. description: a docstring."""
     import argparse  # not needed from Python
 
     class Parser(argparse.ArgumentParser):
-        def error(self, message):
+        def error(self, message: str) -> NoReturn:
             unknown = message.removeprefix("unrecognized arguments: ").split()[0]
             hint = nearest(unknown, self._option_string_actions) if unknown.startswith("-") else ""
             raise InputError(f"{message}{hint}; see --help")

@@ -52,7 +52,8 @@ def runtimes_text(engines) -> str:
         gpus = {version: [gpu for gpu in found if found[gpu] == version] for version in found.values()}
         return "; ".join(f"{version}: {', '.join(names)}" for version, names in gpus.items())
 
-    engines, newest = list(engines), {}
+    engines = list(engines)
+    newest: dict[str, str] = {}
     for engine in engines:  # the newest of a family comes first
         newest.setdefault(engine.family, engine.version)
     rows = [(e.name, e.title, versions(e), measured(e.kernels_measured), measured(e.runs_measured)) for e in engines]
