@@ -15,8 +15,8 @@ def as_json(est, overrides: dict[str, str], bound, *, taken=(), idle=()) -> str:
         return None if isinstance(value, float) and math.isnan(value) else value
 
     def phase(part):
-        fields: tuple[str, ...] = ("name", "kind", "count", "flops", "bytes", "weight_bytes", "kv_bytes")
-        fields += ("activation_bytes", "time_s", "low_s", "high_s", "bound")
+        fields = ["name", "kind", "count", "flops", "bytes", "weight_bytes", "kv_bytes"]
+        fields += ["activation_bytes", "time_s", "low_s", "high_s", "bound"]
         return {
             "steps": part.steps,
             **{name: number(part.total(name)) for name in ("flops", "bytes", "time_s")},
@@ -37,26 +37,13 @@ def as_json(est, overrides: dict[str, str], bound, *, taken=(), idle=()) -> str:
     def seconds_by_cause(causes):
         return {cause: number(value) for cause, value in causes.items()}
 
-    metrics: tuple[str, ...] = ("ttft_s", "tpot_s", "latency_s", "batch_latency_s", "throughput_tokens_per_s")
-    metrics += ("throughput_per_sequence_tokens_per_s", "ttft_mean_s", "ttft_last_s", "waves", "running")
-    memory_fields: tuple[str, ...] = (
-        "weights_bytes",
-        "kv_cache_bytes",
-        "activation_bytes",
-        "engine_bytes",
-        "total_bytes",
-    )
-    memory_fields += ("capacity_bytes", "fits", "max_batch", "concurrent", "kv_room_bytes", "kv_tokens", "sequences")
-    sizes: tuple[str, ...] = (
-        "batch",
-        "input_tokens",
-        "output_tokens",
-        "prefix_tokens",
-        "chunked_prefill",
-        "speculative",
-    )
-    sizes += ("acceptance", "samples", "memory_fraction", "imbalance", "dtype", "weights", "activations", "kv_cache")
-    sizes += ("attention", "method", "peak_tflops", "l2_persistent")
+    metrics = ["ttft_s", "tpot_s", "latency_s", "batch_latency_s", "throughput_tokens_per_s"]
+    metrics += ["throughput_per_sequence_tokens_per_s", "ttft_mean_s", "ttft_last_s", "waves", "running"]
+    memory_fields = ["weights_bytes", "kv_cache_bytes", "activation_bytes", "engine_bytes", "total_bytes"]
+    memory_fields += ["capacity_bytes", "fits", "max_batch", "concurrent", "kv_room_bytes", "kv_tokens", "sequences"]
+    sizes = ["batch", "input_tokens", "output_tokens", "prefix_tokens", "chunked_prefill", "speculative"]
+    sizes += ["acceptance", "samples", "memory_fraction", "imbalance", "dtype", "weights", "activations", "kv_cache"]
+    sizes += ["attention", "method", "peak_tflops", "l2_persistent"]
     return json.dumps(
         {
             "model": est.model.name,
