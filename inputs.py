@@ -11,10 +11,8 @@ if TYPE_CHECKING:
 Real = int | float | np.integer[Any] | np.floating[Any]
 
 # Powers of ten by which people miss a unit.
-POWERS: dict[str, tuple[int, ...]] = dict.fromkeys(
-    ("Hz", "B", "B/s", "W", "s", "FLOP/s", "TFLOP/s"), (3, 6, 9, 12, -3, -6, -9, -12)
-)
-POWERS |= {"(a share of 1)": (-2,)}
+POWERS: dict[str, tuple[int, ...]] = {"(a share of 1)": (-2,)}
+POWERS |= dict.fromkeys(("Hz", "B", "B/s", "W", "s", "FLOP/s", "TFLOP/s"), (3, 6, 9, 12, -3, -6, -9, -12))
 MAX_SIZE = 2**24  # of any one dimension: products of a few stay exact in a float, all far from overflow
 
 

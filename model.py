@@ -27,15 +27,7 @@ ASKED += ("experts", "experts_per_token", "explicit", "formats", "check", "forwa
 ALL_EXPERTS = 2**62  # tokens among which no expert is left out
 
 
-class Options(TypedDict, total=False):
-    """Of a pass: see `forward`."""
-
-    precision: Precision | None
-    imbalance: float
-    absorb: bool
-
-
-class Forward(Options):
+class Forward(TypedDict):
     """What `forward` takes beside the model."""
 
     batch: Number
@@ -43,6 +35,9 @@ class Forward(Options):
     kv_len: Number
     dtype: NotRequired[str]
     attention_kernel: NotRequired[str]
+    precision: NotRequired[Precision | None]
+    imbalance: NotRequired[float]
+    absorb: NotRequired[bool]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -412,7 +407,9 @@ def forward(
     kv_len: Number,
     dtype: str = "fp16",
     attention_kernel: str = "flash",
-    **options: Unpack[Options],
+    precision: Precision | None = None,
+    imbalance: float = 0.0,
+    absorb: bool = False,
 ) -> list[Op]:
     """The kernels of one pass over `batch` sequences, each with `q_len` new tokens that end a context of
     `kv_len`. Prefill: q_len = kv_len = prompt. Decode: q_len = 1, kv_len = prompt + tokens generated so far.
@@ -428,10 +425,19 @@ def forward(
     """
     elem_bytes = ELEM_BYTES[pick("dtype", dtype, ELEM_BYTES)]
     naive = pick("attention", attention_kernel, ("flash", "naive")) == "naive"
-    precision = options.get("precision")
     if naive and precision is not None and precision.kv_cache.bits < 16:
         raise InputError("naive attention reads a 16-bit KV cache only")
-    p = Pass(batch=batch, q_len=q_len, kv_len=kv_len, dtype=dtype, elem_bytes=elem_bytes, naive=naive, **options)
+    p = Pass(
+        batch=batch,
+        q_len=q_len,
+        kv_len=kv_len,
+        dtype=dtype,
+        elem_bytes=elem_bytes,
+        naive=naive,
+        precision=precision,
+        imbalance=imbalance,
+        absorb=absorb,
+    )
     return _pass(model, p)
 
 

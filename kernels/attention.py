@@ -58,9 +58,8 @@ def prefill_attention(op: Op, chip: "Chip", arch: Architecture, *, resident: Num
     keys, sparse = _block_keys(kv_width / 2, fit), op.dims.get("own_keys", False)
     seen = op.dims.get("window")  # the most keys that a query sees
     window = None if seen is None else np.asarray(seen, dtype=float)[..., None]
-    if (
-        sparse and window is not None
-    ):  # a tile has one query, whose list of keys is as long for all: indices beyond the context skip late
+    if sparse and window is not None:
+        # a tile has one query, whose list of keys is as long for all: indices beyond the context skip late
         tile_m, splits = arch.sparse_rows, SPLITS[:1]
         group, tiles, longest = np.minimum(h / k, tile_m), q, np.ceil(window / keys)
         blocks = q * longest
@@ -155,8 +154,8 @@ def index_scores(op: Op, chip: "Chip", arch: Architecture) -> Causes:
     fit = arch.attention
     dims = op.dims
     b, q, heads = (np.asarray(size, dtype=float) for size in (dims["batch"], dims["q_len"], dims["heads"]))
-    mean_keys = op.dims["pairs"] / q
-    queries = 1.0 if op.dims["split"] else np.maximum(np.floor(INDEX_ROWS / heads), 1.0)
+    mean_keys = dims["pairs"] / q
+    queries = 1.0 if dims["split"] else np.maximum(np.floor(INDEX_ROWS / heads), 1.0)
     rows = np.ceil(heads * queries / MMA_ROWS) * MMA_ROWS
     tiles = b * np.ceil(q / queries)
     rate = chip.tensor_cores_per_sm * chip.fma_per_clock(op.dtype) * chip.clock_hz * fit.index_scores

@@ -104,18 +104,8 @@ def _streaming(kernel: "Callable[[Op, Chip, Architecture], Causes]") -> "Timed":
     return lambda op, chip, arch, *_: kernel(op, chip, arch)
 
 
-POINTWISE: tuple[str, ...] = (
-    "norm",
-    "rope",
-    "swiglu",
-    "activation",
-    "residual",
-    "elementwise",
-    "embedding",
-    "softmax",
-    "sample",
-)
-POINTWISE += ("quantize", "topk", "pooling", "conv", "conv_update")
+POINTWISE: tuple[str, ...] = ("norm", "rope", "swiglu", "activation", "residual", "elementwise", "embedding", "softmax")
+POINTWISE += ("sample", "quantize", "topk", "pooling", "conv", "conv_update")
 KERNELS: "dict[str, Timed]" = {"gemm": _gemm, "attention": _attention}
 KERNELS |= {
     kind: _rereading(kernel)
