@@ -42,12 +42,8 @@ class Case:
     input_tokens: Number = 2048  # prompt, per sequence
     output_tokens: Number = 2048  # generated, per sequence; the first comes out of the prefill pass
     dtype: str = "fp16"  # of weights, activations and KV cache: fp16, bf16
-    weights: str | None = (
-        None  # another format of the layers' weights: int8, fp8, int4, int4-zero, mxfp4, nvfp4; None: dtype
-    )
-    activations: str | None = (
-        None  # of the GEMMs' inputs, which the tensor cores multiply in: int8, fp8, nvfp4; None: dtype
-    )
+    weights: str | None = None  # another format of the weights: int8, fp8, int4, int4-zero, mxfp4, nvfp4; None: dtype
+    activations: str | None = None  # what the tensor cores multiply them by: int8, fp8, nvfp4; None: dtype
     kv_cache: str | None = None  # of the KV cache: fp8, int8, int4; None: dtype
     attention: str = "flash"  # flash, or naive (scores through DRAM)
     method: str = "cycle"  # cycle (the expectation), roofline (the bound), seed (the earlier estimator)
@@ -137,6 +133,8 @@ def output_flags(group) -> None:
 
 def listed(args, width: int) -> str | None:
     """The list that is asked for, if one is."""
+    if not (args.list_models or args.list_hardware or args.list_runtimes):
+        return None
     from ridgepoint.report import lists
 
     if args.list_models:
@@ -145,13 +143,11 @@ def listed(args, width: int) -> str | None:
         return lists.models_json(catalogue()) if args.json else lists.models_text(catalogue(), width)
     if args.list_hardware:
         return lists.hardware_json(CHIPS.values()) if args.json else lists.hardware_text(CHIPS.values(), width)
-    if args.list_runtimes:
-        return lists.runtimes_json(ENGINES.values()) if args.json else lists.runtimes_text(ENGINES.values(), width)
-    return None
+    return lists.runtimes_json(ENGINES.values()) if args.json else lists.runtimes_text(ENGINES.values(), width)
 
 
 def run(argv: list[str]) -> str:
-    from ridgepoint.report import data, tables, terminal, text
+    from ridgepoint.report import tables, terminal, text
 
     asked = parse(Case, CHOICES, argv, "estimator.py", __doc__, output_flags, EXAMPLES)
     args, case, room = asked.args, asked.case, terminal.columns(terminal.TABLE)
@@ -161,6 +157,8 @@ def run(argv: list[str]) -> str:
     if args.compare:
         if est.method.waterfall is None:
             raise InputError("--compare goes with --method seed")
+        from ridgepoint.report import data
+
         rows = est.method.waterfall(est)
         return data.waterfall_json(rows) if args.json else tables.waterfall_text(rows, room)
     bound = estimate(replace(case, method="roofline")) if case.method == "cycle" else est
@@ -171,6 +169,7 @@ def run(argv: list[str]) -> str:
         idle = whatif.idle(asked, est, estimate)
     if args.json:
         from ridgepoint.explain.whatif import changed_records
+        from ridgepoint.report import data
 
         differs = changed_records(asked, est)
         return data.as_json(est, asked.overrides, bound, taken=asked.notes, idle=idle, differs=differs)

@@ -57,7 +57,8 @@ def parse(
     parser = line_parser(prog, description, examples)
     parser.names |= {"model": model_names, "draft": model_names, "runtime": runtime_names, "precision": NAMED}
     parser.names |= {name: known for name, known in choices.items() if name not in parser.names}
-    add_flags(parser, kind, choices, comments(kind) if {"-h", "--help"} & set(argv) else {})
+    explains = any(word.startswith(("-h", "--help", "--print-completion")) for word in argv)
+    add_flags(parser, kind, choices, comments(kind) if explains else {})
     extra(parser.add_argument_group("output"))
     args = parser.parse_args(argv)
     for field in fields(kind):
@@ -242,7 +243,7 @@ def model_names() -> Iterable[str]:
 
 
 def runtime_names() -> Iterable[str]:
-    return (*dict.fromkeys(engine.family for engine in ENGINES.values()), *ENGINES)
+    return dict.fromkeys((*(engine.family for engine in ENGINES.values()), *ENGINES))
 
 
 def number(name: str, text: str) -> int | float:

@@ -9,7 +9,7 @@ from ridgepoint.hardware import with_tensor_peak
 from ridgepoint.inputs import InputError
 from ridgepoint.kernels.cycles import SHORT
 
-LEAST = 0.01  # of the time: what saves less is not worth a word
+LEAST = 0.02  # of the time: what saves less is not worth a word
 MOST = 2  # ways that are estimated
 
 

@@ -94,7 +94,8 @@ def _metrics(est, bound, width: int) -> list[str]:
             return ""
         unit = seconds(getattr(est, name)).split()[1]
         scale = {"us": 1e6, "ms": 1e3, "s": 1.0}[unit]
-        low, high = (f"{end * scale:.4g}" for end in est.intervals[name])
+        ends = (end * scale for end in est.intervals[name])
+        low, high = (f"{end:.4g}" if end < 1e4 else f"{end:,.0f}" for end in ends)
         against = f", bound {seconds(getattr(bound, name))}" if bound else ""
         return f"({low} - {high}, 90 %){against}"
 
@@ -124,7 +125,7 @@ def _help(est, helps) -> list[str]:
     whole = "latency" if est.waves == 1 else f"time of all {est.waves:,} waves"
     parts = [
         f"{saving.what} saves {saving.share:.1%}{f' of the {whole}' if saving is helps[0] else ''}"
-        + (f" ({saving.because} is {saving.because_share:.1%})" if saving.because else "")
+        + (f" ({saving.because}: {saving.because_share:.1%})" if saving.because else "")
         for saving in helps
     ]
     return [f"what would help most: {'; '.join(parts)}"]
