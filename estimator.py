@@ -13,7 +13,7 @@ import sys
 from ridgepoint.command import guarded, start
 
 if __name__ == "__main__":
-    start("numpy", "tabulate")  # before all that takes a while to import
+    start("numpy", "platformdirs", "tabulate")  # before all that takes a while to import
 
 from dataclasses import dataclass, replace
 
@@ -191,6 +191,11 @@ def run(argv: list[str]) -> str:
 
 
 def main() -> int:
+    return guarded(run, sys.argv[1:])
+
+
+def main() -> int:
+    """What the installed command `ridgepoint` runs."""
     return guarded(run, sys.argv[1:])
 
 
