@@ -71,8 +71,8 @@ def run(argv: list[str]) -> str:
         from ridgepoint.validation.models import models_table
 
         table, summary = models_table()
-        headers = ("family", "way", "configs", "parameters", "active", "equal in transformers")
-        return f"{printed(table, headers, width)}\n\n{summary}"
+        headers = ("family", "way", "configs", "parameters", "active", "equal in\ntransformers")
+        return f"{printed(table, headers, width, broken=(0, 1, 3, 4))}\n\n{summary}"
     folder = data_folder()
     if (args.fit or folder) and importlib.util.find_spec("scipy") is None:
         raise InputError("scipy is missing: pip install -r requirements-dev.txt")

@@ -88,6 +88,9 @@ def test_validation_s_tables_fit_too(width, tmp_path, monkeypatch):
     parts.append(tables.Table(fitted, ("what", "constant", "committed", "found now", "difference")))
     shown = "\n".join(tables.texts(parts, width)).splitlines()
     assert max(map(len, shown)) <= width and "in 90 %" in "\n".join(shown)
+    models = [["glm4_moe_lite", "explicit", 12, "743.38 B to 1743.91 B", "141.25 B to 141.78 B", "not known there"]]
+    monkeypatch.setattr("ridgepoint.validation.models.models_table", lambda: (models, "12 configs"))
+    assert max(map(len, validate.run(["--models"]).splitlines())) <= width
     assert tables.texts(parts[:2], None) == [tables.LEGEND, tables.show([row] * 3, tables.HEADERS)]
 
 

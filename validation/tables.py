@@ -231,7 +231,7 @@ def report_measured(path: Path, as_json: bool) -> str:
     return f"{printed(table, headers, terminal.columns(terminal.TABLE))}\n{len(rows)} rows, {len(skipped)} skipped"
 
 
-def printed(table: list[list], headers: tuple[str, ...], width: int) -> str:
+def printed(table: list[list], headers: tuple[str, ...], width: int, broken: tuple[int, ...] = (0, 1)) -> str:
     """The table in a terminal of that width: without the further columns of the comparisons where they don't fit, which
     --write keeps, and with long names over several lines.
     """
@@ -239,7 +239,7 @@ def printed(table: list[list], headers: tuple[str, ...], width: int) -> str:
     # as indices, since some headers are alike: the spreads of the efficiencies, of the roofline, our own mean
     spare = [column for column in (14, 13, 11, 10, 5) if len(headers) > COVERAGE and column < len(headers)]
     heads = [name.replace("efficiencies", "effi-\nciencies") for name in headers]
-    return terminal.table(table, heads, width=width, align=align, spare=spare, broken=(0, 1))
+    return terminal.table(table, heads, width=width, align=align, spare=spare, broken=broken)
 
 
 def show(table: list[list], headers: tuple[str, ...]) -> str:
