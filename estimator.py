@@ -191,10 +191,6 @@ def run(argv: list[str]) -> str:
 
 
 def main() -> int:
-    return guarded(run, sys.argv[1:])
-
-
-def main() -> int:
     """What the installed command `ridgepoint` runs."""
     return guarded(run, sys.argv[1:])
 
