@@ -2,11 +2,13 @@
 that a program can say what is missing before it imports it.
 """
 
+import contextlib
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
+VERSION = "0.11.0"  # of the package
 BAD_INPUT, INTERRUPTED = 2, 130  # exit statuses
 
 
@@ -23,8 +25,19 @@ def start(*packages: str) -> None:
 
 def leave(message: str, status: int) -> None:
     """Ends the program at once, wherever it is: nothing that it holds may need putting in order."""
+    if status == BAD_INPUT:
+        told(message.removeprefix("error: "), sys.argv[1:])
     print(message, file=sys.stderr, flush=True)
     os._exit(status)
+
+
+def told(message: str, argv: list[str]) -> None:
+    """An error as an object too, where the answer was to be one."""
+    if "--json" in argv and sys.stdout is not None:
+        import json
+
+        with contextlib.suppress(OSError):
+            print(json.dumps({"error": message}), flush=True)
 
 
 def guarded(run: Callable[[list[str]], str], argv: list[str]) -> int:
@@ -48,6 +61,7 @@ def guarded(run: Callable[[list[str]], str], argv: list[str]) -> int:
         return printed(run, argv)
     except InputError as error:
         if not interrupted:
+            told(str(error), argv)
             print(f"error: {error}", file=sys.stderr)
             return BAD_INPUT
         print("interrupted", file=sys.stderr)
@@ -75,3 +89,14 @@ def printed(run: Callable[[list[str]], str], argv: list[str]) -> int:
     except OSError as error:
         raise InputError(f"can't write the output: {error.strerror}") from error
     return 0
+
+
+def progress(steps: Iterable, what: str, total: int | None = None) -> Iterable:
+    """`steps`, with a bar on stderr once they have taken two seconds: in a terminal alone, and if tqdm is there."""
+    if sys.stderr is None or not sys.stderr.isatty():
+        return steps
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        return steps
+    return tqdm(steps, desc=what, total=total, delay=2.0, leave=False, file=sys.stderr, dynamic_ncols=True)

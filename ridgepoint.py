@@ -15,7 +15,6 @@ import sys
 _FOLDER = os.path.dirname(os.path.abspath(__file__))
 __path__ = [_FOLDER]
 __all__ = ["Case", "InputError", "__version__", "estimate"]  # noqa: F822 (see __getattr__)
-__version__ = "0.11.0"
 
 
 class _Flat:
@@ -44,13 +43,16 @@ class _Flat:
         module.__spec__ = module.__spec__.loader_state
 
 
-def __getattr__(name: str):
-    """Case, estimate and InputError: loaded when asked for, since this file comes before all others."""
-    if name in ("Case", "estimate"):
-        return getattr(importlib.import_module("ridgepoint.estimator"), name)
-    if name == "InputError":
-        return importlib.import_module("ridgepoint.inputs").InputError
-    raise AttributeError(f"module 'ridgepoint' has no attribute {name!r}")
+_HOMES = {"Case": "estimator.Case", "estimate": "estimator.estimate", "InputError": "inputs.InputError"}
+_HOMES |= {"__version__": "command.VERSION"}
+
+
+def __getattr__(name: str) -> object:
+    """What the package offers by its own name: loaded when asked for, since this file comes before all others."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'ridgepoint' has no attribute {name!r}")
+    module, _, attribute = _HOMES[name].partition(".")
+    return getattr(importlib.import_module(f"ridgepoint.{module}"), attribute)
 
 
 if os.path.basename(__file__) == "ridgepoint.py":  # not installed: the folder itself may be on the path

@@ -17,10 +17,11 @@ from pathlib import Path
 
 from ridgepoint.flags import line_parser
 from ridgepoint.inputs import InputError, shown
+from ridgepoint.report.terminal import TABLE, columns
 from ridgepoint.validation.fits import fit_table
 from ridgepoint.validation.package import data_folder
 from ridgepoint.validation.sets import PACKAGE
-from ridgepoint.validation.tables import accuracy_report, report_measured, show
+from ridgepoint.validation.tables import Table, accuracy_report, printed, report_measured, texts
 
 MAX_TABLE_BYTES = 2**26  # some half a million rows
 
@@ -45,7 +46,9 @@ def run(argv: list[str]) -> str:
         help="also draw measured against estimated, and FILE-residuals: errors by shape (PNG, SVG)",
     )
     parser.add_argument("--write", metavar="FOLDER", help="write all tables to FOLDER/accuracy.md too")
-    parser.add_argument("--measured", metavar="FILE.csv", help="judge your own measurements (format: README)")
+    parser.add_argument(
+        "--measured", metavar="FILE.csv", help="judge your own measurements (format: docs/measurements.md)"
+    )
     parser.add_argument("--models", action="store_true", help="every config.json at hand against its real code")
     parser.add_argument("--json", action="store_true", help="with --measured: one JSON object")
     args = parser.parse_args(argv)
@@ -61,19 +64,22 @@ def run(argv: list[str]) -> str:
         from ridgepoint.pictures.files import picture_path
 
         picture_path(args.plot)
+    width = columns(TABLE)
     if args.measured:
         return report_measured(table_path(args.measured), args.json)
     if args.models:
         from ridgepoint.validation.models import models_table
 
         table, summary = models_table()
-        headers = ("family", "way", "configs", "parameters", "active", "equal in transformers")
-        return f"{show(table, headers)}\n\n{summary}"
+        names = ("family", "way", "configs", "parameters", "active", "equal in\ntransformers")
+        return f"{printed(table, names, width, broken=(0, 1, 3, 4))}\n\n{summary}"
     folder = data_folder()
     if (args.fit or folder) and importlib.util.find_spec("scipy") is None:
         raise InputError("scipy is missing: pip install -r requirements-dev.txt")
     if args.fit:
-        parts = [show(fit_table(folder), ("what", "constant", "committed", "found now", "difference"))]
+        parts: list[str | Table] = [
+            Table(fit_table(folder), ("what", "constant", "committed", "found now", "difference"))
+        ]
     else:
         parts = accuracy_report(folder)
     if folder is None:
@@ -83,8 +89,8 @@ def run(argv: list[str]) -> str:
 
         parts.append("\n" + plot(folder, Path(args.plot)))
     if args.write:
-        parts.append("\n" + write_accuracy(Path(args.write) / "accuracy.md", "\n".join(parts)))
-    return "\n".join(parts)
+        parts.append("\n" + write_accuracy(Path(args.write) / "accuracy.md", "\n".join(texts(parts, None))))
+    return "\n".join(texts(parts, width))
 
 
 def write_accuracy(path: Path, tables: str) -> str:

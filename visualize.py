@@ -13,12 +13,15 @@ from ridgepoint.flags import parse
 from ridgepoint.pictures.files import picture_path, save
 from ridgepoint.pictures.roofline import draw, finding
 
+EXAMPLES = ("--output roofline.svg", "--hardware h100 --batch 32 --precision fp8")
+
 
 def run(argv: list[str]) -> str:
-    def extra(parser):
-        parser.add_argument("--output", default="roofline.png", help="PNG or SVG by suffix (default: %(default)s)")
+    def extra(group):
+        text = "PNG or SVG by suffix (default: %(default)s)"
+        group.add_argument("--output", default="roofline.png", metavar="FILE", help=text)
 
-    asked = parse(Case, CHOICES, argv, "visualize.py", __doc__, extra)
+    asked = parse(Case, CHOICES, argv, "visualize.py", __doc__, extra, EXAMPLES)
     path = picture_path(asked.args.output)
     est = estimate(asked.case)
     save(draw(est, asked.overrides), path)

@@ -1,6 +1,7 @@
 """What a case has of its own: what differs from the defaults, and what of that changes nothing."""
 
 import math
+import os
 from collections.abc import Callable
 from dataclasses import fields, replace
 
@@ -42,6 +43,25 @@ def differences(est, overrides: dict[str, str]) -> list[str]:
         if (value := getattr(own, field.name)) != getattr(named, field.name)
     }
     return [*flags, *(f"{name}={value}" for name, value in (changed | overrides).items())]
+
+
+def changed_records(asked, est) -> list[str]:
+    """What of the chip and of the model isn't the catalogue's: fields that --set and --peak-tflops change, with what
+    they are there, and a model of a file.
+    """
+    found = []
+    for name, text in asked.overrides.items():
+        part, _, field = name.partition(".")
+        record, before = getattr(est, {"hardware": "chip"}.get(part, part)), asked.before[part]
+        if getattr(record, field) != getattr(before, field):
+            found.append(f"{name} = {text} (catalogue: {getattr(before, field)})")
+    if asked.case.peak_tflops is not None:
+        before = asked.before["hardware"].tensor_flops_per_s("fp16") / 1e12
+        found.append(f"peak-tflops = {asked.case.peak_tflops:g} (catalogue: {before:.4g})")
+    path = asked.plain.model
+    if os.path.exists(path) and getattr(est.model, "source", "config.json") in ("config.json", os.path.basename(path)):
+        found.append(f"model = {path} (a file)")
+    return found
 
 
 def idle(asked, est, estimate: Callable) -> list[str]:

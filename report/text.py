@@ -1,51 +1,47 @@
-"""The estimate as text for people."""
+"""The estimate as text for people: a summary, and the tables that are asked for."""
 
-from tabulate import tabulate
+import re
 
-from ridgepoint.kernels.cycles import CAUSES
 from ridgepoint.ops import distinct_experts
-from ridgepoint.serving.display import seconds, si
+from ridgepoint.report import tables
+from ridgepoint.report.terminal import PROSE, paint, wrapped
+from ridgepoint.serving.display import seconds
 from ridgepoint.serving.intervals import validated
 from ridgepoint.serving.passes import expected_tokens
 
-MS, GIB = 1e-3, 2**30
+GIB = 2**30
 
 
-def text(est, overrides: dict[str, str], *, taken=(), idle=(), bound=None, flash=None, explain: bool = False) -> str:
-    """The report. `taken`: how words of the command line were taken; `idle`: which of them change nothing. `bound`: the
-    same case by roofline, `flash`: with flash attention, to be shown beside it; `explain`: with the causes.
+def text(
+    est,
+    overrides: dict[str, str],
+    *,
+    taken=(),
+    idle=(),
+    helps=(),
+    bound=None,
+    flash=None,
+    causes=False,
+    kernels=False,
+    width: int = PROSE,
+    room: int = PROSE,
+) -> str:
+    """The report, in lines of at most `width`, of kernels' tables `room`. `taken`: how words of the command line were
+    taken; `idle`: which of them change nothing; `helps`: what would make it faster (explain.help). `bound`: the same
+    case by roofline, `flash`: with flash attention, to be shown beside it; `causes`, `kernels`: with these tables.
     """
-    versus = [*_versus(est, flash), ""] if flash else []
-    if explain:
-        versus += [*_causes(est), ""]
-    priced = [*_metrics(est, bound), "", *versus, *_phases(est)] if est.waves else []
     fits = [*queue(est), ""] if not est.memory.fits else []
-    noted = [*notes(est), *(f"note: {line}" for line in idle)]
-    return "\n".join([*_card(est, overrides), *taken, "", *fits, *priced, *_memory(est), *noted])
-
-
-def _versus(naive, flash) -> list[str]:
-    """Naive attention next to flash attention: the metrics, and what the attention kernels alone take."""
-
-    def attention(est, phase: str, field: str) -> float:
-        names = ("attention", "qk_scores", "softmax", "pv")  # of whichever kind of layer
-        part = getattr(est, phase)
-        return sum(getattr(k, field) for k in part.kernels if k.name.endswith(names)) / (part.steps or 1)
-
-    def row(name: str, show, value) -> tuple[str, ...]:
-        a, b = value(naive), value(flash)
-        return name, show(a), show(b), f"{a / b:.2f}x" if b else ""  # a model may have no attention at all
-
-    rows = [row("TTFT", seconds, lambda est: est.ttft_s)]
-    rows += [row("prefill attention", seconds, lambda est: attention(est, "prefill", "time_s"))]
-    rows += [row("prefill attention bytes", lambda x: si(x, "B"), lambda est: attention(est, "prefill", "bytes"))]
-    if naive.decode.steps:
-        rows += [row("TPOT", seconds, lambda est: est.tpot_s)]
-        rows += [row("decode attention", seconds, lambda est: attention(est, "decode", "time_s"))]
-        rows += [row("decode attention bytes", lambda x: si(x, "B"), lambda est: attention(est, "decode", "bytes"))]
-    rows += [row("activations in memory", lambda x: si(x, "B"), lambda est: est.memory.activation_bytes)]
-    headers = ("naive against flash", "naive", "flash", "ratio")
-    return [tabulate(rows, headers, tablefmt="simple", disable_numparse=True, colalign=COLUMNS[:4])]
+    lines = [line for part in (*_card(est, overrides), *taken, "", *fits) for line in wrapped(part, width)]
+    lines = [re.sub("^(DOES NOT FIT|QUEUE)", lambda found: paint(found[0], "red"), line) for line in lines]
+    if est.waves:
+        lines += [*_metrics(est, bound, width), "", tables.costs_table(est, width)]
+        lines += [*(line for part in _help(est, helps) for line in wrapped(part, width)), ""]
+    noted = [*facts(est), *(f"note: {line}" for line in idle)]
+    lines += [line for part in (*_memory(est), *noted) for line in wrapped(part, width)]
+    further = [tables.versus_table(est, flash, width)] if flash else []
+    further += tables.cause_tables(est, room) if causes else []
+    further += tables.kernel_tables(est, room) if kernels else []
+    return "\n".join([*lines, *(f"\n{part}" for part in further if est.waves)])
 
 
 def _card(est, overrides) -> list[str]:
@@ -61,12 +57,13 @@ def _card(est, overrides) -> list[str]:
     if est.machine is chip:
         lines.append(
             f"{peak / 1e12:.4g} TFLOP/s {'' if mma_dtype == case.dtype else mma_dtype + ' '}tensor, "
-            f"{chip.vector_flops_per_s / 1e12:.3g} TFLOP/s FP32, "
+            f"{chip.vector_flops_per_s / 1e12:.3g} FP32, "
             f"{bandwidth / 1e9:,.0f} GB/s DRAM; ridge point {peak / bandwidth:.0f} FLOP/B"
         )
     lines.append(est.method.line.format(runtime=case.runtime.title))
     if est.intervals:
-        lines.append(f"measured of it on this GPU: {measured(case.runtime, chip)}")
+        widened = "" if validated(chip) else ", so the interval is widened"
+        lines.append(f"measured of it on this GPU: {measured(case.runtime, chip)}{widened}")
     if overrides:
         lines.append("what-if: " + ", ".join(f"{name} = {value}" for name, value in overrides.items()))
     return lines
@@ -74,10 +71,14 @@ def _card(est, overrides) -> list[str]:
 
 def measured(engine, chip) -> str:
     """What of an engine was measured on a chip: "kernels (0.24.0), whole runs (0.15.1)"."""
-    parts = (("kernels", engine.kernels_measured), ("whole runs", engine.runs_measured))
-    if not validated(chip):
-        return "nothing"
-    return ", ".join(f"{what} ({on[chip.name]})" for what, on in parts if chip.name in on) or "nothing"
+    found = measured_versions(engine, chip)
+    return ", ".join(f"{what.replace('_', ' ')} ({on})" for what, on in found.items() if on) or "nothing"
+
+
+def measured_versions(engine, chip) -> dict[str, str | None]:
+    """The versions of an engine whose kernels and whole runs were measured on a chip; None: of no version."""
+    parts = {"kernels": engine.kernels_measured, "whole_runs": engine.runs_measured}
+    return {what: on.get(chip.name) if validated(chip) else None for what, on in parts.items()}
 
 
 def _parameters(model) -> str:
@@ -86,94 +87,48 @@ def _parameters(model) -> str:
     return f"{model.parameters / 1e9:.2f} B parameters{less}"
 
 
-def _metrics(est, bound) -> list[str]:
+def _metrics(est, bound, width: int) -> list[str]:
     def beside(name: str) -> str:
-        """The interval and the bound of a metric: "(12.8 - 15.2, 90 %)   bound 9.47 ms"."""
+        """The interval and the bound of a metric: "(12.8 - 15.2, 90 %), bound 9.47 ms"."""
         if name not in est.intervals or getattr(est, name) != getattr(est, name):  # NaN: no such time
             return ""
         unit = seconds(getattr(est, name)).split()[1]
         scale = {"us": 1e6, "ms": 1e3, "s": 1.0}[unit]
-        low, high = (f"{end * scale:.4g}" for end in est.intervals[name])
+        ends = (end * scale for end in est.intervals[name])
+        low, high = (f"{end:.4g}" if end < 1e4 else f"{end:,.0f}" for end in ends)
         against = f", bound {seconds(getattr(bound, name))}" if bound else ""
         return f"({low} - {high}, 90 %){against}"
 
-    per_sequence = f"{est.throughput_per_sequence_tokens_per_s:,.1f} token/s per sequence"
-    throughput = f"{est.throughput_tokens_per_s:,.1f} token/s"
-    steps = f"mean of {est.decode.steps:,} decode steps"
-    if est.case.speculative:
-        steps = f"per token; {est.decode.steps:,} decode steps"
+    steps = f"{est.decode.steps:,} decode steps"
     rows = [
-        ("TTFT", seconds(est.ttft_s), beside("ttft_s"), "prefill pass, including the first token"),
+        ("TTFT", seconds(est.ttft_s), beside("ttft_s"), "prefill pass"),
         ("TPOT", seconds(est.tpot_s), beside("tpot_s"), steps),
         ("latency", seconds(est.latency_s), beside("latency_s"), f"TTFT + {est.tokens:,} x TPOT"),
-        ("throughput", throughput, "", est.method.throughput.format(per_sequence=per_sequence)),
     ]
+    per_sequence = f"{est.throughput_per_sequence_tokens_per_s:,.1f} token/s per sequence"
+    whose = est.method.throughput.format(per_sequence=per_sequence)
     if est.waves > 1:
-        rows[3] = ("throughput", throughput, "", f"all {est.waves:,} waves; {per_sequence}")
+        whose = f"all {est.waves:,} waves; {per_sequence}"
     headline = "Flash Attention" if est.case.attention == "flash" else "Naive Attention"
-    return [f"---{headline}---", tabulate(rows, tablefmt="plain", disable_numparse=True)]
+    sizes = [len("throughput"), *(max(len(row[column]) for row in rows) for column in (1, 2))]
+    lines = ["  ".join(f"{cell:{size}}" for cell, size in zip(row[:3], sizes, strict=True)) for row in rows]
+    noted = [f"{line}  {row[3]}" for line, row in zip(lines, rows, strict=True)]
+    lines = noted if max(map(len, noted)) <= width else lines
+    lines += wrapped(f"throughput  {est.throughput_tokens_per_s:,.1f} token/s, {whose}", width, " " * (sizes[0] + 2))
+    return [paint(f"---{headline}---", "bold"), *(line.rstrip() for line in lines)]
 
 
-def _causes(est) -> list[str]:
-    """Where the time of each phase goes, and of each kernel with 1 % of its phase or more."""
-    lines = []
-    for title, phase in (("prefill", est.prefill), ("decode", est.decode)):
-        if not phase.steps:
-            continue
-        phase_s, causes = phase.total("time_s"), phase.causes()
-        shown = sorted((cause for cause in causes if causes[cause] >= 5e-4 * phase_s), key=lambda c: -causes[c])
-        rows = [("whole phase", *(f"{causes[cause] / phase_s:.1%}" for cause in shown))]
-        for kernel in phase.kernels:
-            if kernel.time_s >= 0.01 * phase_s:
-                shares = (kernel.causes.get(cause, 0.0) / kernel.time_s for cause in shown)
-                rows.append((kernel.name, *(f"{share:.1%}" if share else "" for share in shares)))
-        headers = (f"why, {title}", *(cause.replace("_", " ") for cause in shown))
-        align = ("left", *["right"] * len(shown))
-        lines.append(tabulate(rows, headers, tablefmt="simple", disable_numparse=True, colalign=align))
-        lines += [f"{cause.replace('_', ' ')}: {CAUSES[cause]}" for cause in shown]
-        lines.append("")
-    return lines[:-1]
-
-
-def _phases(est) -> list[str]:
-    lines = []
-    for title, phase in (("prefill", est.prefill), ("decode", est.decode)):
-        if not phase.steps:
-            continue
-        phase_s = phase.total("time_s")
-        rows = [
-            (
-                kernel.name,
-                kernel.count,
-                seconds(kernel.time_s / phase.steps),
-                f"{kernel.time_s / phase_s:.1%}",
-                si(kernel.flops / phase.steps, "FLOP"),
-                si(kernel.bytes / phase.steps, "B"),
-                f"{kernel.flops / kernel.bytes:.3g}" if kernel.kind != "host" else "",
-                kernel.bound,
-            )
-            for kernel in phase.kernels
-        ]
-        headers = ("kernel", "launches", "time", "share", "FLOPs", "bytes", "FLOP/B", "bound")
-        roles = ("weight", "kv", "activation")
-        moved = {role: phase.total(f"{role}_bytes") for role in roles}
-        total_bytes = sum(moved.values())
-        split = ", ".join(
-            f"{name} {moved[role] / total_bytes:.0%}"
-            for role, name in zip(roles, ("weights", "KV cache", "activations"), strict=True)
-        )
-        per = "one pass" if phase.steps == 1 else f"mean of {phase.steps:,} passes"
-        flops = phase.total("flops")
-        lines += [
-            f"{title}, {per}: {seconds(phase_s / phase.steps)}, {si(flops / phase.steps, 'FLOP')}, "
-            f"{si(total_bytes / phase.steps, 'B')} ({split}), {flops / total_bytes:.3g} FLOP/B",
-            tabulate(rows, headers, tablefmt="simple", disable_numparse=True, colalign=COLUMNS),
-            "",
-        ]
-    return lines
-
-
-COLUMNS = ("left", "right", "right", "right", "right", "right", "right", "left")
+def _help(est, helps) -> list[str]:
+    """What would help most, in one line: by how much, and the cause that it is about."""
+    if not helps:
+        return []
+    whole = "latency" if est.waves == 1 else f"time of all {est.waves:,} waves"
+    parts = [
+        f"{saving.what} saves {saving.share:.1%}{f' of the {whole}' if saving is helps[0] else ''}"
+        + (f" ({saving.because}: {saving.because_share:.1%})" if saving.because else "")
+        for saving in helps
+    ]
+    return [f"what would help most: {'; '.join(parts)}"]
 
 
 def _memory_sum(memory) -> str:
@@ -185,15 +140,16 @@ def _memory_sum(memory) -> str:
 
 def _memory(est) -> list[str]:
     memory, case = est.memory, est.case
-    own = f" + engine {memory.engine_bytes / GIB:.2f} GiB" if memory.engine_bytes else ""
+    own = f", engine {memory.engine_bytes / GIB:.2f}" if memory.engine_bytes else ""
     length = case.input_tokens + case.samples * case.output_tokens
     return [
-        f"memory: weights {memory.weights_bytes / GIB:.2f} GiB"
-        f" + KV cache {memory.kv_cache_bytes / GIB:.2f} GiB"
-        f" + activations {memory.activation_bytes / GIB:.2f} GiB{own} = {_memory_sum(memory)}",
+        f"memory: {memory.total_bytes / GIB:.2f} of {memory.capacity_bytes / GIB:.0f} GiB: "
+        f"weights {memory.weights_bytes / GIB:.2f}, KV {memory.kv_cache_bytes / GIB:.2f}, "
+        f"activations {memory.activation_bytes / GIB:.2f}{own}",
         f"KV cache: {memory.kv_tokens:,} tokens ({memory.kv_room_bytes / GIB:.2f} GiB); "
         f"{memory.sequences:,.2f} sequences of {length:,} tokens",
-        f"largest batch that runs at once: {memory.max_batch:,}; longest context at this batch: {_context(est)}",
+        f"largest batch that runs at once: {memory.max_batch:,}; "
+        f"longest context at batch {case.batch:,}: {_context(est)}",
     ]
 
 
@@ -287,21 +243,3 @@ def _half_named(est) -> list[str]:
         return []
     engines = f"what engines call {named} has {named} activations too: --precision {named}"
     return [f"note: {named} weights alone are widened for 16-bit MMAs; {engines}"]
-
-
-def waterfall_text(rows: list[dict]) -> str:
-    """The waterfall from the earlier estimator to ours, in milliseconds."""
-    table = [
-        (
-            row["correction"],
-            f"{row['ttft_change_s'] / MS:+.3f}" if "ttft_change_s" in row else "",
-            f"{row['ttft_s'] / MS:.3f}",
-            f"{row['tpot_change_s'] / MS:+.4f}" if "tpot_change_s" in row else "",
-            f"{row['tpot_s'] / MS:.4f}",
-            row["why"],
-        )
-        for row in rows
-    ]
-    headers = ("correction", "TTFT change", "TTFT ms", "TPOT change", "TPOT ms", "why")
-    align = ("left", "right", "right", "right", "right", "left")
-    return tabulate(table, headers, tablefmt="simple", disable_numparse=True, colalign=align)

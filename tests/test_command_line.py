@@ -140,7 +140,7 @@ def test_a_gpu_has_the_names_that_people_and_nvidia_smi_give_it(typed, name):
 
 
 def test_a_name_that_may_mean_several_says_which_was_taken():
-    card = run(["--hardware", "A100"]).split("---Flash")[0]
+    card = " ".join(run(["--hardware", "A100"]).split("---Flash")[0].split())
     assert "hardware 'A100': taken as a100-80gb-sxm; there is also a100-80gb-pcie, a100-40gb-sxm" in card
     assert any("taken as a100-80gb-sxm" in note for note in asked("--hardware", "A100")["notes"])
     assert "taken as" not in run(["--hardware", "A100-80GB-SXM"])
@@ -166,7 +166,7 @@ def test_a_precision_by_its_name_is_its_weights_and_activations(name):
 
 def test_fp8_weights_alone_say_what_engines_call_fp8():
     hint = "what engines call fp8 has fp8 activations too: --precision fp8"
-    assert hint in run(["--hardware", "h100", "--weights", "fp8"])
+    assert hint in " ".join(run(["--hardware", "h100", "--weights", "fp8"]).split())
     assert hint not in run(["--hardware", "h100", "--precision", "fp8"])
     assert hint not in run(["--hardware", "a100", "--weights", "fp8"])  # which has no fp8 MMAs
 

@@ -94,7 +94,7 @@ def test_what_cannot_run_has_no_metrics():
     metrics += ("throughput_tokens_per_s", "throughput_per_sequence_tokens_per_s")
     assert all(np.isnan(getattr(est, name)) for name in metrics) and est.waves == 0
     assert all(np.isnan(end) for ends in est.intervals.values() for end in ends)
-    text = run(["--set", f"hardware.dram_bytes={8 * GIB}"])
+    text = " ".join(run(["--set", f"hardware.dram_bytes={8 * GIB}"]).split())
     assert "not one sequence runs" in text and "TPOT" not in text and "prefill," not in text
     result = json.loads(run(["--json", "--set", f"hardware.dram_bytes={8 * GIB}"]))
     assert all(result[name] is None for name in metrics) and result["phases"] is None
@@ -234,6 +234,6 @@ def test_every_chip_is_estimated(name):
 
 
 def test_naive_attention_is_slower():
-    naive = run(["--attention", "naive"])
+    naive = run(["--attention", "naive", "--kernels"])
     assert "---Naive Attention---" in naive and "qk_scores" in naive
     assert estimate(Case(attention="naive")).ttft_s > estimate(Case()).ttft_s

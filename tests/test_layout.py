@@ -18,15 +18,16 @@ MAY_IMPORT = {
     "model": {"inputs", "layers", "ops"},
     "readers": {"inputs", "layers", "model", "ops"},
     "serving": {"hardware", "inputs", "kernels", "layers", "model", "ops", "readers"},
-    "flags": {"hardware", "inputs", "layers", "model", "serving"},
+    "flags": {"hardware", "inputs", "layers", "model", "readers", "serving"},
     "report": {"kernels", "ops", "serving"},
     "explain": {"flags", "hardware", "inputs", "kernels", "model", "ops", "report", "serving"},
     "estimator": {"command", "explain", "flags", "hardware", "inputs", "layers", "model", "ops", "readers", "report"}
     | {"serving"},
     "pictures": {"explain", "inputs", "kernels", "report", "serving"},
     "visualize": {"command", "estimator", "explain", "flags", "pictures"},
-    "validation": {"estimator", "hardware", "inputs", "kernels", "layers", "ops", "pictures", "readers", "serving"},
-    "validate": {"command", "flags", "inputs", "pictures", "validation"},
+    "validation": {"command", "estimator", "hardware", "inputs", "kernels", "layers", "ops", "pictures", "readers"}
+    | {"report", "serving"},
+    "validate": {"command", "flags", "inputs", "pictures", "report", "validation"},
 }
 HEAVY = {"readers/traced.py": {"torch", "transformers"}, "readers/recorder.py": {"torch", "transformers"}}
 HEAVY |= {place: {"matplotlib"} for place in ("pictures", "validation/pictures.py")}

@@ -173,7 +173,8 @@ def test_the_home_workload_reads_no_file_of_the_catalogue():
     assert program("-c", code).stdout.splitlines()[-1] == "0"
 
 
-def test_list_of_models():
+def test_list_of_models(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
     lines = {line.split()[0]: line for line in run(["--list-models"]).splitlines()}
     assert set(lines) >= set(PUBLISHED)
     for part in ("DeepSeek-V3", "deepseek_v3", "671.03 B", "37.55 B", "70,272"):
@@ -349,7 +350,8 @@ def test_patterns_go_there_and_back(letters):
 
 
 def test_patterns_and_switches_can_be_set():
-    text = run(["--set", "model.mixers=S3F", "--set", "model.sliding_window=100", "--set", "model.qkv_bias=true"])
+    changes = ("model.mixers=S3F", "model.sliding_window=100", "model.qkv_bias=true")
+    text = run(["--kernels", *(word for change in changes for word in ("--set", change))])
     assert "sliding_attention" in text
     with pytest.raises(InputError, match="did you mean true"):
         run(["--set", "model.qkv_bias=tru"])

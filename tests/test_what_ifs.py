@@ -89,7 +89,7 @@ def test_weights_kept_in_the_l2_are_no_dram_traffic_of_the_bound(hardware, l2_by
     assert kept / read == pytest.approx(share, abs=0.05)
 
 
-NO_WORK = ("notes", "overrides", "runtime", "dtype", "weights", "activations", "memory_fraction", "intervals")
+NO_WORK = ("notes", "basis", "overrides", "runtime", "dtype", "weights", "activations", "memory_fraction", "intervals")
 
 
 def answer(*arguments: str) -> tuple[dict, list[str]]:

@@ -3,11 +3,13 @@
 import csv
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ridgepoint.command import progress
 from ridgepoint.hardware import CHIPS
 from ridgepoint.kernels.architectures import (
     AMPERE,
@@ -102,19 +104,14 @@ ENGINE_START |= {"request_s": 10e-3, "launch_s": 80e-6, "pointwise_passes": 8.0,
 
 def fit_table(folder: Path | None) -> list[list]:
     """Every fitted constant: what is committed, and what the fit finds now."""
-    results = [*fit_pointwise(), *fit_engines()]
+    results = chain(fit_pointwise(), fit_engines())
     if folder:
-        results += [
-            *fit_kernels(folder),
-            *fit_sustained(folder),
-            *fit_narrow(folder),
-            *fit_recurrent(folder),
-            *fit_sparse(folder),
-        ]
-    results += fit_widths(folder)
+        kinds = (fit_kernels, fit_sustained, fit_narrow, fit_recurrent, fit_sparse)
+        results = chain(results, *(fit(folder) for fit in kinds))
+    results = chain(results, fit_widths(folder))
     return [
         [what, name, f"{committed[name]:.4g}", f"{value:.4g}", f"{value / committed[name] - 1:+.1%}"]
-        for what, committed, found in results
+        for what, committed, found in progress(results, "fits")
         for name, value in found.items()
     ]
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ridgepoint import ops
+from ridgepoint.command import progress
 from ridgepoint.estimator import Case, estimate
 from ridgepoint.hardware import CHIPS
 from ridgepoint.inputs import InputError, check_size, pick
@@ -50,7 +51,7 @@ def read_measured(path: Path) -> tuple[list[dict], list[str]]:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"can't read {path}: {getattr(error, 'strerror', None) or error}") from error
     done, skipped = [], []
-    for line, row in rows:
+    for line, row in progress(rows, path.name):
         try:
             if None in row or None in row.values():
                 raise InputError("it has more or fewer values than the header")

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from ridgepoint.command import progress
 from ridgepoint.estimator import Case, estimate
 from ridgepoint.inputs import InputError
 from ridgepoint.readers import traced
@@ -42,7 +43,8 @@ def examine(file: Path) -> dict:
 def models_table() -> tuple[list[list], str]:
     """A row per family: way, configs, smallest and largest model, how many equal the real code; and a sentence."""
     families: dict[str, list[dict]] = {}
-    for file in config_files():
+    files = config_files()
+    for file in progress(files, "config.json files", len(files)):
         examined = examine(file)
         families.setdefault(examined["family"] or examined["way"], []).append(examined)
     table = []

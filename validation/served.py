@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ridgepoint.command import progress
 from ridgepoint.estimator import Case, estimate
 from ridgepoint.hardware import CHIPS
 from ridgepoint.inputs import InputError, check_quantity, check_size
@@ -129,7 +130,7 @@ def served_rows(folder: Path | None) -> list[dict]:
     """The rows of served.csv, and those of the package in `folder`, with the estimates of their metrics."""
     with open(CSV_FOLDER / "served.csv", newline="") as file:
         rows = [*csv.DictReader(file), *(silicon_rows(folder) if folder else ())]
-    return [row | served_row(row) for row in rows]
+    return [row | served_row(row) for row in progress(rows, "served requests")]
 
 
 def served_row(row: dict) -> dict:

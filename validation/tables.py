@@ -2,14 +2,18 @@
 
 import json
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from tabulate import tabulate
 
+from ridgepoint.command import progress
 from ridgepoint.inputs import InputError
 from ridgepoint.kernels.architectures import architecture_of
 from ridgepoint.kernels.roofline import compute_s, memory_s, roofline_s
+from ridgepoint.report import terminal
 from ridgepoint.serving.engines import find_engine
 from ridgepoint.serving.intervals import spread
 from ridgepoint.validation.all_sets import kernel_sets
@@ -68,7 +72,7 @@ def fit_marks(rows: Rows) -> str:
 def kernel_table(folder: Path) -> tuple[list[list], list[str]]:
     """The rows of the table, and why measurements were left out, where it isn't the one reason of the legend."""
     table, simple, reasons = [], {}, []
-    for rows in kernel_sets(folder):
+    for rows in progress(kernel_sets(folder), "measured kernels"):
         if rows.kind not in simple:
             simple[rows.kind] = two_efficiencies(sampled(rows, 3000))
         shares = simple[rows.kind]
@@ -158,24 +162,50 @@ def summary(table: list[list], kind: str) -> list:
     return [kind, len(unseen), count, ends, f"{inside:.0f}"]
 
 
-def accuracy_report(folder: Path | None) -> list[str]:
+@dataclass(frozen=True)
+class Table:
+    """Cells under their headers."""
+
+    cells: list[list]
+    headers: tuple[str, ...]
+
+    def text(self, width: int | None) -> str:
+        """Within `width`; None: as wide as it is."""
+        return show(self.cells, self.headers) if width is None else printed(self.cells, self.headers, width)
+
+
+def texts(parts: Sequence[str | Table], width: int | None) -> list[str]:
+    """The parts of a report as text, within `width`; None: as they are."""
+    found = []
+    for part in parts:
+        if isinstance(part, Table):
+            found.append(part.text(width))
+        elif width is None:
+            found.append(part)
+        else:
+            lines = [" ".join(part.split()), ""] if part is LEGEND else part.split("\n")
+            found.append("\n".join(short for line in lines for short in terminal.wrapped(line, width)))
+    return found
+
+
+def accuracy_report(folder: Path | None) -> list[str | Table]:
     """Errors of kernels (where the package is installed), pointwise kernels and whole runs, and what the intervals
     cover.
     """
     kernels, reasons = kernel_table(folder) if folder else ([], [])
     rows, _ = read_measured(CSV_FOLDER / "end_to_end.csv")
     pointwise, runs = pointwise_table(), end_to_end_table(rows)
-    parts = [LEGEND]
-    parts += [show(kernels, HEADERS), "", *reasons, ""] if kernels else []
-    parts += [show(pointwise, HEADERS[:12]), "", show(runs, HEADERS[:12]), ""]
+    parts: list[str | Table] = [LEGEND]
+    parts += [Table(kernels, HEADERS), "", *reasons, ""] if kernels else []
+    parts += [Table(pointwise, HEADERS[:12]), "", Table(runs, HEADERS[:12]), ""]
     requests = served_table(folder)
-    parts += [show(requests, HEADERS[:9]), ""]
+    parts += [Table(requests, HEADERS[:9]), ""]
     kinds = dict.fromkeys(row[1] for row in kernels)
     summaries = [summary([row for row in kernels if row[1] == kind], kind) for kind in kinds]
     summaries += [summary(pointwise, "pointwise"), summary(runs, "end to end")]
     summaries += [summary([row for row in requests if "tpot" in row[1]], "served, TPOT")]
     headers = ("of all that no fit saw", "sets", "rows", "median error", "in 90 %")
-    return [*parts, show(summaries, headers)]
+    return [*parts, Table(summaries, headers)]
 
 
 def report_measured(path: Path, as_json: bool) -> str:
@@ -198,7 +228,18 @@ def report_measured(path: Path, as_json: bool) -> str:
         figures = [*errors(estimated, measured), bias(estimated, measured), coverage(measured, low, high)]
         table.append([hardware, what, len(group), *figures])
     headers = ("hardware", "what", "rows", "median", "mean", "p90", "bias", "in 90 %")
-    return f"{show(table, headers)}\n{len(rows)} rows, {len(skipped)} skipped"
+    return f"{printed(table, headers, terminal.columns(terminal.TABLE))}\n{len(rows)} rows, {len(skipped)} skipped"
+
+
+def printed(table: list[list], headers: tuple[str, ...], width: int, broken: tuple[int, ...] = (0, 1)) -> str:
+    """The table in a terminal of that width: without the further columns of the comparisons where they don't fit, which
+    --write keeps, and with long names over several lines.
+    """
+    align = ["right" if column > 1 else "left" for column in range(len(headers))]
+    # as indices, since some headers are alike: the spreads of the efficiencies, of the roofline, our own mean
+    spare = [column for column in (14, 13, 11, 10, 5) if len(headers) > COVERAGE and column < len(headers)]
+    heads = [name.replace("efficiencies", "effi-\nciencies") for name in headers]
+    return terminal.table(table, heads, width=width, align=align, spare=spare, broken=broken)
 
 
 def show(table: list[list], headers: tuple[str, ...]) -> str:
