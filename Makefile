@@ -20,6 +20,8 @@ test-all: .venv/dev.stamp lint
 lint: .venv/dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	mkdir -p .mypy_cache/path && ln -sfn ../.. .mypy_cache/path/ridgepoint
+	cd .mypy_cache/path && ../../$(BIN)/mypy --config-file ../../pyproject.toml -p ridgepoint
 
 wheel: .venv/run.stamp
 	$(BIN)/python tests/check_wheel.py

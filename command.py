@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterable
 
+VERSION = "0.11.0"  # of the package
 BAD_INPUT, INTERRUPTED = 2, 130  # exit statuses
 
 

@@ -16,16 +16,20 @@ if __name__ == "__main__":
     start("numpy", "platformdirs", "tabulate")  # before all that takes a while to import
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from ridgepoint.flags import parse
 from ridgepoint.hardware import CHIPS, Chip
 from ridgepoint.inputs import InputError, pick
 from ridgepoint.layers.formats import ACTIVATION_FORMATS, KV_FORMATS, WEIGHT_FORMATS
-from ridgepoint.model import ELEM_BYTES, Model
+from ridgepoint.model import ELEM_BYTES
 from ridgepoint.ops import Number
 from ridgepoint.serving.cases import ATTENTIONS, Resolved, resolve
 from ridgepoint.serving.engines import ENGINES, Engine
 from ridgepoint.serving.estimates import Estimate, Method, by_passes, expectation
+
+if TYPE_CHECKING:
+    from ridgepoint.readers.catalogue import AnyModel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +40,7 @@ class Case:
     output_tokens may be arrays that broadcast: the metrics then have their shape.
     """
 
-    model: str | Model = "llama3-8b"  # a name of --list-models or of the hub, or the path of a config.json
+    model: "str | AnyModel" = "llama3-8b"  # a name of --list-models or of the hub, or the path of a config.json
     hardware: str | Chip = "a100-80gb-pcie"  # the GPU: a name of --list-hardware, or what nvidia-smi calls it
     batch: Number = 8  # sequences, all alike, starting together
     input_tokens: Number = 2048  # prompt, per sequence
@@ -53,7 +57,7 @@ class Case:
     chunked_prefill: int | None = None  # prefill at most so many tokens in a pass; None: all at once
     speculative: int = 0  # tokens that a draft guesses per decode step; 0: none
     acceptance: float = 0.8  # probability that a guess is accepted
-    draft: str | Model | None = None  # the model that guesses, as --model; None: guesses cost nothing (n-gram look-up)
+    draft: "str | AnyModel | None" = None  # the model that guesses, as --model; None: guesses cost nothing (n-gram)
     imbalance: float = 0.0  # of a mixture's experts: the load of the r-th busiest goes with r ** -imbalance
     samples: int = 1  # continuations of each prompt (parallel samples, beams), sharing its KV cache
     memory_fraction: float = 0.9  # of the device memory that the engine may use
@@ -155,13 +159,13 @@ def run(argv: list[str]) -> str:
         return found
     est = estimate(case)
     if args.compare:
-        if est.method.waterfall is None:
+        if est.method is None or est.method.waterfall is None:
             raise InputError("--compare goes with --method seed")
         from ridgepoint.report import data
 
         rows = est.method.waterfall(est)
         return data.waterfall_json(rows) if args.json else tables.waterfall_text(rows, room)
-    bound = estimate(replace(case, method="roofline")) if case.method == "cycle" else est
+    bound: Estimate | None = estimate(replace(case, method="roofline")) if case.method == "cycle" else est
     idle = []
     if asked.overrides or asked.plain != Case():
         from ridgepoint.explain import whatif  # only needed now

@@ -5,10 +5,10 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
-import ridgepoint
-from ridgepoint.hardware import find_chip, meant
+from ridgepoint.command import VERSION
+from ridgepoint.hardware import Chip, find_chip, meant
 from ridgepoint.inputs import InputError, nearest, pick, shown
 from ridgepoint.layers.formats import NAMED
 from ridgepoint.model import ELEM_BYTES, LLAMA3_8B
@@ -16,7 +16,10 @@ from ridgepoint.serving.cases import named_model
 from ridgepoint.serving.engines import ENGINES
 
 if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
     from ridgepoint.estimator import Case
+    from ridgepoint.readers.catalogue import AnyModel
 
 ALIASES = {"batch": ("--concurrency",), "input_tokens": ("--isl",), "output_tokens": ("--osl",)}
 # Where --help shows the flags of a case's fields.
@@ -34,11 +37,11 @@ SHELLS = ("bash", "zsh", "tcsh")
 class Asked:
     """What a command line asks for."""
 
-    args: object  # argparse's namespace
+    args: "Namespace"
     case: "Case"
     plain: "Case"  # the same without --set
     overrides: dict[str, str]  # of --set, by name
-    before: dict[str, object]  # the records that these change: "hardware", "model"
+    before: "dict[str, Chip | AnyModel]"  # the records that these change: "hardware", "model"
     notes: tuple[str, ...]  # how its words were taken
 
 
@@ -78,7 +81,7 @@ def parse(
     return Asked(args=args, case=case, plain=plain, overrides=overrides, before=before, notes=notes)
 
 
-def add_flags(parser, kind: type["Case"], choices: dict, said: Mapping[str, str]) -> None:
+def add_flags(parser: "ArgumentParser", kind: type["Case"], choices: dict, said: Mapping[str, str]) -> None:
     """A flag for each field of a case, by its name and what people call it, and those that set several. said: what
     each field is, for --help.
     """
@@ -129,7 +132,7 @@ def explained(field, comment: str, known: Iterable[str]) -> str:
     return text.replace("%", "%%")
 
 
-def set_precision(args, kind: type["Case"]) -> None:
+def set_precision(args: "Namespace", kind: type["Case"]) -> None:
     """Weights and activations, and a 16-bit dtype, by the name of --precision. Raises InputError."""
     if args.weights is not None or args.activations is not None:
         raise InputError("--precision sets weights and activations: leave --weights and --activations out")
@@ -142,19 +145,19 @@ def set_precision(args, kind: type["Case"]) -> None:
     args.weights, args.activations = (form or args.dtype for form in NAMED[name])
 
 
-def with_overrides(case: "Case", assignments: list[str]) -> tuple["Case", dict[str, str], dict[str, object]]:
+def with_overrides(case: "Case", assignments: list[str]) -> "tuple[Case, dict[str, str], dict[str, Chip | AnyModel]]":
     """The case with each "hardware.FIELD=VALUE" or "model.FIELD=VALUE" applied, those by name, and the records as they
     were before. Raises InputError.
     """
-    records = {"hardware": find_chip(case.hardware), "model": LLAMA3_8B}
+    records: dict[str, Chip | AnyModel] = {"hardware": find_chip(case.hardware), "model": LLAMA3_8B}
     if any(assignment.startswith("model.") for assignment in assignments):
-        records["model"] = named_model(case.model)  # a file is read once
-        if not records["model"].explicit:
+        records["model"] = model = named_model(case.model)  # a file is read once
+        if not model.explicit:
             raise InputError(f"{case.model} is traced from its code: edit its config.json instead of --set model.FIELD")
-        case = replace(case, model=records["model"])
+        case = replace(case, model=model)
     known = {f"{part}.{field.name}": field.type for part, record in records.items() for field in fields(record)}
     del known["model.quantization"]  # --weights and the like
-    changes: dict[str, dict] = {"hardware": {}, "model": {}}
+    changes: dict[str, dict[str, Any]] = {"hardware": {}, "model": {}}
     overrides = {}
     for assignment in assignments:
         name, equals, text = assignment.partition("=")
@@ -170,7 +173,7 @@ def with_overrides(case: "Case", assignments: list[str]) -> tuple["Case", dict[s
             value = int(value)  # 4e9 is a whole number too
         changes[part][field] = value
         overrides[name] = text
-    changed = {part: replace(records[part], **change) for part, change in changes.items() if change}
+    changed: dict[str, Any] = {part: replace(records[part], **change) for part, change in changes.items() if change}
     return replace(case, **changed), overrides, records
 
 
@@ -182,7 +185,9 @@ def line_parser(prog: str, description: str | None, examples: Iterable[str] = ()
     import textwrap
 
     class Parser(argparse.ArgumentParser):
-        def error(self, message):
+        names: ClassVar[dict[str, Iterable[str] | Callable[[], Iterable[str]]]] = {}
+
+        def error(self, message: str) -> NoReturn:
             unknown = message.removeprefix("unrecognized arguments: ").split()[0]
             hint = nearest(unknown, self._option_string_actions) if unknown.startswith("-") else ""
             raise InputError(f"{message}{hint}; see --help")
@@ -206,8 +211,7 @@ def line_parser(prog: str, description: str | None, examples: Iterable[str] = ()
         formatter_class=Formatter,
         allow_abbrev=False,
     )
-    parser.names: dict[str, Iterable[str] | Callable[[], Iterable[str]]] = {}
-    parser.add_argument("--version", action="version", version=f"ridgepoint {ridgepoint.__version__}")
+    parser.add_argument("--version", action="version", version=f"ridgepoint {VERSION}")
     text = "what completes the flags and names in a shell, and exit (needs shtab)"
     parser.add_argument("--print-completion", action=Completion, choices=SHELLS, help=text)
     return parser

@@ -98,7 +98,7 @@ class Chip:
     tdp_w: float
     tensor_sustained_share: float  # of the tensor peak, by large products of random data for long: the power limit
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for field in fields(self):
             value, name = getattr(self, field.name), f"hardware.{field.name}"
             if field.type is str:
@@ -380,8 +380,8 @@ def words(name: str) -> set[str]:
     """
     apart = re.sub(r"(sxm|pcie?)", r" \1", name.lower().replace(" gb", "gb"))
     found = re.findall(r"[a-z]*\d+[a-z]*|[a-z]+", apart)
-    found = (re.sub(r"^sxm\d$", "sxm", re.sub(r"^(\d+)g$", r"\1gb", word)) for word in found)
-    return set(found).difference(EMPTY_WORDS)
+    plain = (re.sub(r"^sxm\d$", "sxm", re.sub(r"^(\d+)g$", r"\1gb", word)) for word in found)
+    return set(plain).difference(EMPTY_WORDS)
 
 
 def meant(name: str) -> list[Chip]:
@@ -406,5 +406,6 @@ def find_chip(name: object) -> Chip:
         return found[0]
     # another letter or number is another GPU, not a slip of the pen
     stem = re.compile(r"[a-z]+\d+")
-    close = [known for known in CHIPS if stem.match(known)[0] in stem.findall(str(name).lower())]
+    asked = stem.findall(str(name).lower())
+    close = [known for known in CHIPS if (family := stem.match(known)) and family[0] in asked]
     raise InputError(f"unknown hardware {shown(name)}{nearest(name, close)}; known: {', '.join(CHIPS)}")

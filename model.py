@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar, NotRequired, TypedDict, TypeGuard, Unpack
 
 import numpy as np
 
@@ -14,13 +14,30 @@ from ridgepoint.layers.letters import MIXERS, MLPS, NONE, after
 from ridgepoint.layers.sizes import Pass
 from ridgepoint.ops import Number, Op, embedding, linear, rms_norm, sample, smaller
 
+if TYPE_CHECKING:
+    from ridgepoint.estimator import Case
+    from ridgepoint.readers.catalogue import AnyModel
+
 ELEM_BYTES = {"fp16": 2, "bf16": 2}
 QK_NORMS = ("none", "head", "heads", "qkv", "projection", "unweighted")
 MAX_LAYERS = 2**12
 # What the estimator and its reports ask of a model. Model and traced.TracedModel answer all of it.
-ASKED = ("name", "title", "hidden", "vocab", "max_positions", "parameters", "active_parameters", "experts")
-ASKED += ("experts_per_token", "explicit", "formats", "check", "forward", "weight_bytes", "kv_cache_bytes")
+ASKED: tuple[str, ...] = ("name", "title", "hidden", "vocab", "max_positions", "parameters", "active_parameters")
+ASKED += ("experts", "experts_per_token", "explicit", "formats", "check", "forward", "weight_bytes", "kv_cache_bytes")
 ALL_EXPERTS = 2**62  # tokens among which no expert is left out
+
+
+class Forward(TypedDict):
+    """What `forward` takes beside the model."""
+
+    batch: Number
+    q_len: Number
+    kv_len: Number
+    dtype: NotRequired[str]
+    attention_kernel: NotRequired[str]
+    precision: NotRequired[Precision | None]
+    imbalance: NotRequired[float]
+    absorb: NotRequired[bool]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +133,7 @@ class Model:
 
     explicit: ClassVar[bool] = True  # its layers are known one by one: --set may change them
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         required = {"layers", "hidden", "heads", "kv_heads", "head_dim", "vocab", "max_positions", "residual_streams"}
         required |= {"linear_chunk", "state_elem_bytes"}
         for field in fields(self):
@@ -137,13 +154,13 @@ class Model:
         self._check_mixers()
         self._check_mlps()
 
-    def _check_layers(self):
+    def _check_layers(self) -> None:
         if self.dense_layers > self.layers:
             raise InputError(f"model.dense_layers ({self.dense_layers}) is more than model.layers ({self.layers})")
         for width in self.other_widths:
             check_size("model.other_intermediates", width)
 
-    def _check_mixers(self):
+    def _check_mixers(self) -> None:
         letters = set(self.mixer_letters)
         for letter in "FS" if letters & set("FSCIT") and not self.kv_lora_rank else "":
             heads, kv_heads, head_dim, _ = self.head_shape(letter)
@@ -176,12 +193,12 @@ class Model:
             names = ("key_heads", "value_heads", "key_dim", "value_dim", "conv_width")
             self._needs("recurrent layers", *(f"linear_{name}" for name in names))
             if self.linear_value_heads % self.linear_key_heads:
-                heads = f"model.linear_value_heads ({self.linear_value_heads})"
-                raise InputError(f"{heads} must be a multiple of model.linear_key_heads ({self.linear_key_heads})")
+                given = f"model.linear_value_heads ({self.linear_value_heads})"
+                raise InputError(f"{given} must be a multiple of model.linear_key_heads ({self.linear_key_heads})")
         elif not letters - {NONE} and not set(self.mlp_letters) - {NONE}:
             raise InputError("model.mixers and model.mlps leave the layers empty")
 
-    def _check_mlps(self):
+    def _check_mlps(self) -> None:
         letters = set(self.mlp_letters)
         if letters & set("DB"):
             self._needs("dense MLPs", "intermediate")
@@ -197,7 +214,7 @@ class Model:
         elif self.experts:
             raise InputError(f"model.experts ({self.experts}) needs layers with a mixture: E, H or B in model.mlps")
 
-    def _needs(self, what: str, *names: str):
+    def _needs(self, what: str, *names: str) -> None:
         for name in names:
             if getattr(self, name) < 1:
                 raise InputError(f"model.{name} must be a whole number from 1 for {what}, not {getattr(self, name)}")
@@ -245,14 +262,14 @@ class Model:
                 counts[part] = counts.get(part, 0) + 1
         return tuple((part, letter, count) for (part, letter), count in counts.items() if letter != NONE)
 
-    def _weights(self, tokens: int, precision: Precision | None = None) -> Number:
+    def _weights(self, tokens: int, precision: Precision | None = None) -> int:
         """Of the embedding table and of all weights that a pass over `tokens` reads, each once: elements, or bytes in
         the formats of `precision`.
         """
         size = 1 if precision is None else 2
-        sizes = {"batch": tokens, "q_len": 1, "kv_len": 1, "elem_bytes": size, "precision": precision}
-        ops = _pass(self, Pass(**sizes, dtype="bf16"))
-        layers = sum(op.count * op.weight_bytes for op in ops if op.kind != "embedding")
+        p = Pass(batch=tokens, q_len=1, kv_len=1, dtype="bf16", elem_bytes=size, precision=precision)
+        layers = sum(op.count * op.weight_bytes for op in _pass(self, p) if op.kind != "embedding")
+        assert not isinstance(layers, np.ndarray)  # one size
         return round(layers) + (0 if self.tied_embeddings else size * self.vocab * self.hidden)
 
     @cached_property
@@ -273,14 +290,14 @@ class Model:
         return self._weights(1)
 
     @property
-    def formats(self) -> tuple[Precision | None, str]:
+    def formats(self) -> tuple[Precision | Unread | None, str]:
         """Of its checkpoint, where they apply; a note where they don't."""
         return self.quantization, ""
 
-    def check(self, case) -> None:
+    def check(self, case: "Case") -> None:
         """Raises InputError for what a case asks of its passes that they can't do: nothing."""
 
-    def forward(self, **sizes) -> list[Op]:
+    def forward(self, **sizes: Unpack[Forward]) -> list[Op]:
         """The kernels of one pass: `forward` below, with its arguments."""
         return forward(self, **sizes)
 
@@ -296,7 +313,7 @@ class Model:
         >>> LLAMA3_8B.kv_bytes_per_token("fp16")  # 2 * 32 layers * 8 KV heads * 128 * 2 bytes
         131072
         """
-        return self.kv_cache_bytes(dtype, 1) - self.state_bytes(dtype)
+        return int(self.kv_cache_bytes(dtype, 1)) - self.state_bytes(dtype)
 
     def kv_cache_bytes(self, dtype: str, tokens: Number, precision: Precision | None = None) -> Number:
         """The caches of one sequence of `tokens`, with the state of its recurrent layers.
@@ -304,10 +321,10 @@ class Model:
         1310720
         """
         attention = [(letter, count) for part, letter, count in self.parts if part == "attn" and letter not in "MGK"]
+        cached: Number = 0
         if precision is None or precision.kv_cache.bits == 16:
             cached = sum(count * self._cached(letter, tokens) for letter, count in attention) * ELEM_BYTES[dtype]
         else:
-            cached = 0
             for letter, count in attention:
                 elem_bytes = precision.kv_cache.element_bytes(self._scaled_width(letter))
                 cached = cached + count * self._cached(letter, tokens) * elem_bytes
@@ -315,7 +332,7 @@ class Model:
             dim, elem_bytes = self.index_head_dim, ELEM_BYTES[dtype]
             key_bytes = elem_bytes if precision is None else precision.index_key_bytes(dim, elem_bytes)
             cached = cached + sum(count * self._indexed(letter, tokens) for letter, count in attention) * key_bytes
-        return (round(cached) if np.ndim(cached) == 0 else cached) + self.state_bytes(dtype)
+        return (cached if isinstance(cached, np.ndarray) else round(cached)) + self.state_bytes(dtype)
 
     def _scaled_width(self, letter: str) -> int:
         """Elements of the cache that share a scale: a head's key, or a latent."""
@@ -349,7 +366,7 @@ class Model:
         return layers * (heads * key_dim * value_dim * self.state_elem_bytes + conv) if layers else 0
 
 
-def is_model(record: object) -> bool:
+def is_model(record: object) -> "TypeGuard[AnyModel]":
     """Does it answer what is ASKED of a model?"""
     return all(hasattr(type(record), name) or name in getattr(record, "__dict__", ()) for name in ASKED)
 
@@ -363,8 +380,8 @@ def expand(name: str, pattern: str, known: Iterable[str], layers: int) -> str:
     wrong = {letter for letter, _ in runs} - {*known, NONE} or len(pattern) > MAX_LAYERS
     letters = "".join(letter * int(many or 1) for letter, many in runs)
     if wrong or not letters or "".join(letter + many for letter, many in runs) != pattern:
-        known = ", ".join([*known, NONE])
-        raise InputError(f"{name} must be letters ({known}), each with a number if it repeats, not {shown(pattern)}")
+        allowed = ", ".join([*known, NONE])
+        raise InputError(f"{name} must be letters ({allowed}), each with a number if it repeats, not {shown(pattern)}")
     return (letters * (layers // len(letters) + 1))[:layers]
 
 
@@ -410,9 +427,18 @@ def forward(
     naive = pick("attention", attention_kernel, ("flash", "naive")) == "naive"
     if naive and precision is not None and precision.kv_cache.bits < 16:
         raise InputError("naive attention reads a 16-bit KV cache only")
-    sizes = {"batch": batch, "q_len": q_len, "kv_len": kv_len, "elem_bytes": elem_bytes}
-    options = {"naive": naive, "precision": precision, "imbalance": imbalance, "absorb": absorb}
-    return _pass(model, Pass(**sizes, dtype=dtype, **options))
+    p = Pass(
+        batch=batch,
+        q_len=q_len,
+        kv_len=kv_len,
+        dtype=dtype,
+        elem_bytes=elem_bytes,
+        naive=naive,
+        precision=precision,
+        imbalance=imbalance,
+        absorb=absorb,
+    )
+    return _pass(model, p)
 
 
 def _pass(model: Model, p: Pass) -> list[Op]:

@@ -5,7 +5,6 @@ arithmetic, so both pass through. A multiply-add is 2 FLOPs. Bytes are what DRAM
 least: every operand once per launch.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict, Unpack
@@ -15,10 +14,63 @@ import numpy as np
 if TYPE_CHECKING:
     from ridgepoint.layers.formats import Format, Precision
 
-Floats = np.ndarray[Any, np.dtype[np.float64]]
+Floats = np.ndarray[Any, np.dtype[np.floating[Any]]]
 Number = int | float | Floats
+Seconds = float | Floats
+Causes = dict[str, Seconds]  # of a launch, by kernels.cycles.CAUSES
 
 TOKEN_ID_BYTES = 8  # int64, as torch's embedding takes and argmax returns
+
+
+class Dims(TypedDict, total=False):
+    """The sizes of an op that a timing model needs beyond FLOPs and bytes; each kind has some of them."""
+
+    # products: y[m, n] = x[m, k] @ W[k, n]
+    m: Number
+    n: Number
+    k: Number
+    batch: Number  # products in one launch, each with operands of its own; of attention: sequences
+    a_bytes: Number  # of an element of x, W and y with their scales, where they are not of 2 bytes each
+    b_bytes: Number
+    c_bytes: Number
+    scale_group: Number  # elements along k that share a scale
+    # products of a mixture's experts
+    experts: Number
+    active: Number  # experts that any token chooses
+    width: Number  # elements of an expert between its two layers; of a stream: of a row
+    tokens: Number
+    top_k: Number  # experts of a token
+    imbalance: Number  # of loads, as in expert_groups
+    tiles: Floats  # [..., kernels.moe.HEIGHTS]: of all experts, where they are known
+    untuned: "np.bool_ | np.ndarray[Any, np.dtype[np.bool_]]"  # has the engine no tuned tile for these experts?
+    # attention, and an indexer's scores
+    q_len: Number  # new tokens of a sequence; of recurrent layers too
+    kv_len: Number  # keys that are read once
+    heads: Number
+    kv_heads: Number
+    head_dim: Number
+    v_head_dim: Number  # of V, where it is not that of K
+    kv_width: Number  # elements of a key and its value together, where one is part of the other or they differ
+    kv_elem_bytes: Number  # of an element of the cache with its scales
+    io_elem_bytes: Number  # of Q and the output
+    window: Number  # the most keys that a query sees
+    own_keys: bool  # the keys of one query are not those of the next
+    rotated: Number  # elements of a key that RoPE turns, in latent attention
+    pairs: Number  # of a query and a key
+    dim: Number  # of an indexer's head
+    split: bool  # the kernel divides the keys of a query among CTAs
+    # streams
+    rows: Number
+    chosen: Number  # elements that a top-k takes of each row
+    fused: bool  # into attention: no launch of its own
+    # recurrent layers
+    walks: Number  # of value heads of all sequences, one by one along the tokens
+    chunk: Number  # tokens
+    delta_rule: bool
+    decays: Number  # of a head and token
+    key_dim: Number
+    passed_bytes: Number  # that the kernels of a scan pass on through DRAM
+    passed_states: Number  # and for each chunk, bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +92,7 @@ class Op:
     in_bytes: Number = 0
     out_bytes: Number = 0
     count: Number = 1
-    dims: Mapping[str, Number]  # the sizes a timing model needs beyond FLOPs and bytes
+    dims: Dims
 
     @property
     def bytes(self) -> Number:
@@ -52,8 +104,9 @@ class Op:
 
     def expert_tiles(self, rows: int) -> Number:
         """Of a grouped product: `expert_tiles` of its own routing."""
-        experts, top_k, imbalance = (float(self.dims[name]) for name in ("experts", "top_k", "imbalance"))
-        return expert_tiles(self.dims["tokens"], int(experts), top_k, rows, imbalance)
+        dims = self.dims
+        experts, top_k, imbalance = int(dims["experts"]), float(dims["top_k"]), float(dims["imbalance"])
+        return expert_tiles(dims["tokens"], experts, top_k, rows, imbalance)
 
 
 class Tail(TypedDict):
@@ -69,9 +122,9 @@ class Layer(Tail):
     included; y has elem_bytes.
     """
 
-    d_in: int
-    d_out: int
-    bias: NotRequired[int]
+    d_in: Number
+    d_out: Number
+    bias: NotRequired[Number]
     precision: NotRequired["Precision | None"]
 
 
@@ -84,11 +137,11 @@ class Cached(Tail):
 class Heads(Cached):
     """And attention. v_head_dim: of V and the output, if not head_dim. sinks: learned logits."""
 
-    heads: int
-    kv_heads: int
-    head_dim: int
-    v_head_dim: NotRequired[int | None]
-    sinks: NotRequired[int]
+    heads: Number
+    kv_heads: Number
+    head_dim: Number
+    v_head_dim: NotRequired[Number | None]
+    sinks: NotRequired[Number]
 
 
 # Products ---------------------------------------------------------------------------------------------------------
@@ -98,13 +151,13 @@ def _product(
     name: str,
     kind: str,
     rows: Number,
-    dims: dict[str, Number],
+    dims: Dims,
     *,
-    d_in: int,
-    d_out: int,
-    bias: int = 0,
+    d_in: Number,
+    d_out: Number,
+    bias: Number = 0,
     precision: "Precision | None" = None,
-    parts: int = 1,
+    parts: Number = 1,
     matrices: Number = 1,
     dtype: str,
     elem_bytes: int,
@@ -142,22 +195,23 @@ def linear(name: str, *, tokens: Number, **layer: Unpack[Layer]) -> Op:
     return _product(name, "gemm", tokens, {}, **layer)
 
 
-def batched_linear(name: str, *, tokens: Number, parts: int, d_in: int, d_out: int, **tail: Unpack[Tail]) -> Op:
+def batched_linear(
+    name: str, *, tokens: Number, parts: Number, d_in: Number, d_out: Number, **tail: Unpack[Tail]
+) -> Op:
     """`parts` linears side by side in one launch, each with its own weights and its own slice of the input: one a
     head, say. flops = 2*t*parts*in*out.
     """
-    dims: dict[str, Number] = {"batch": parts}
-    return _product(name, "gemm", tokens, dims, d_in=d_in, d_out=d_out, parts=parts, matrices=parts, **tail)
+    return _product(name, "gemm", tokens, {"batch": parts}, d_in=d_in, d_out=d_out, parts=parts, matrices=parts, **tail)
 
 
 def grouped_linear(
     name: str,
     *,
     tokens: Number,
-    experts: int,
-    top_k: int,
+    experts: Number,
+    top_k: Number,
     imbalance: float = 0.0,
-    width: int | None = None,
+    width: Number | None = None,
     **layer: Unpack[Layer],
 ) -> Op:
     """One linear layer of a mixture of experts: each of tokens * top_k (token, expert) pairs through its expert, all
@@ -165,7 +219,7 @@ def grouped_linear(
     imbalance: as in `expert_groups`. width: of an expert between its two layers (d_out).
     """
     active = distinct_experts(tokens, experts, top_k, imbalance)
-    dims = {"experts": experts, "active": active, "width": layer["d_out"] if width is None else width}
+    dims: Dims = {"experts": experts, "active": active, "width": layer["d_out"] if width is None else width}
     dims |= {"tokens": tokens, "top_k": top_k, "imbalance": imbalance}
     return _product(name, "grouped_gemm", top_k * tokens, dims, matrices=active, **layer)
 
@@ -198,7 +252,7 @@ def expert_groups(experts: int, top_k: float, imbalance: float) -> tuple[Floats,
     return count, np.add.reduceat(chance, edges[:-1]) / count
 
 
-def distinct_experts(tokens: Number, experts: int, top_k: float, imbalance: float = 0.0) -> Number:
+def distinct_experts(tokens: Number, experts: Number, top_k: Number, imbalance: float = 0.0) -> Number:
     """Expected number of experts that at least one of `tokens` chooses: the sum over experts of
     1 - (1 - chance) ** tokens; with uniform routing the chance is top_k / experts.
     >>> distinct_experts(1, 8, 2)
@@ -206,8 +260,9 @@ def distinct_experts(tokens: Number, experts: int, top_k: float, imbalance: floa
     """
     if not imbalance:
         return experts * (1 - (1 - top_k / experts) ** tokens)
-    count, chance = expert_groups(experts, top_k, imbalance)
-    return (count * (1 - (1 - chance) ** np.asarray(tokens, dtype=float)[..., None])).sum(-1)
+    count, chance = expert_groups(int(experts), float(top_k), imbalance)
+    chosen: Floats = (count * (1 - (1 - chance) ** np.asarray(tokens, dtype=float)[..., None])).sum(-1)
+    return chosen
 
 
 def expert_tiles(tokens: Number, experts: int, top_k: float, rows: int, imbalance: float = 0.0) -> Floats:
@@ -223,7 +278,8 @@ def expert_tiles(tokens: Number, experts: int, top_k: float, rows: int, imbalanc
     count, chance = expert_groups(experts, top_k, imbalance)
     each = np.asarray(tokens, dtype=float)[..., None]
     used, mean = 1 - (1 - chance) ** each, each * chance
-    return (count * np.maximum(used, mean / rows + used * (rows - 1) / (2 * rows))).sum(-1)
+    tiles: Floats = (count * np.maximum(used, mean / rows + used * (rows - 1) / (2 * rows))).sum(-1)
+    return tiles
 
 
 # Attention --------------------------------------------------------------------------------------------------------
@@ -304,17 +360,17 @@ def attention_over(
     q_len: Number,
     keys: Number,
     pairs: Number,
-    heads: int,
-    kv_heads: int,
-    head_dim: int,
+    heads: Number,
+    kv_heads: Number,
+    head_dim: Number,
     dtype: str,
     elem_bytes: int,
     count: int = 1,
     kv_elem_bytes: float | None = None,
-    v_head_dim: int | None = None,
-    key_elems: int | None = None,
+    v_head_dim: Number | None = None,
+    key_elems: Number | None = None,
     window: Number | None = None,
-    sinks: int = 0,
+    sinks: Number = 0,
     own_keys: bool = False,
 ) -> Op:
     """Flash attention whose mask is described by its result: `pairs` of a query and a key that it sees, in each
@@ -327,7 +383,7 @@ def attention_over(
     both = head_dim + value_dim
     stored = both if key_elems is None else key_elems
     kv_elem_bytes = kv_elem_bytes or elem_bytes
-    dims: dict[str, Number] = {"batch": batch, "q_len": q_len, "kv_len": keys}
+    dims: Dims = {"batch": batch, "q_len": q_len, "kv_len": keys}
     dims |= {"heads": heads, "kv_heads": kv_heads, "head_dim": head_dim}
     dims |= {"kv_elem_bytes": kv_elem_bytes, "io_elem_bytes": elem_bytes}
     dims |= {} if v_head_dim is None else {"v_head_dim": value_dim, "kv_width": stored}
@@ -355,7 +411,7 @@ def index_scores(
     q_len: Number,
     keys: Number,
     pairs: Number,
-    heads: int,
+    heads: Number,
     dim: int,
     dtype: str,
     elem_bytes: int,
@@ -387,7 +443,7 @@ def latent_attention(
     batch: Number,
     q_len: Number,
     kv_len: Number,
-    heads: int,
+    heads: Number,
     absorbed: bool,
     latent: int = 512,
     rope_dim: int = 64,
@@ -425,10 +481,10 @@ def naive_attention(
     batch: Number,
     q_len: Number,
     kv_len: Number,
-    heads: int,
-    kv_heads: int,
-    head_dim: int,
-    v_head_dim: int | None = None,
+    heads: Number,
+    kv_heads: Number,
+    head_dim: Number,
+    v_head_dim: Number | None = None,
     prefix: str = "",
     **tail: Unpack[Tail],
 ) -> list[Op]:
@@ -446,7 +502,7 @@ def naive_attention(
 
     def product(part: str, n: Number, k: Number, **numbers: Number) -> Op:
         # one independent GEMM per (sequence, KV head); the query heads of a group are stacked along m
-        dims = {"m": heads // kv_heads * q_len, "n": n, "k": k, "batch": kv_heads * batch}
+        dims: Dims = {"m": heads // kv_heads * q_len, "n": n, "k": k, "batch": kv_heads * batch}
         numbers["count"] = tail.get("count", 1)
         return Op(name=prefix + part, kind="gemm", unit="tensor", dtype=tail["dtype"], dims=dims, **numbers)
 
@@ -476,12 +532,13 @@ def _stream(
     dtype: str,
     elem_bytes: int,
     count: int = 1,
-    **dims: Number,
+    chosen: Number | None = None,
 ) -> Op:
     """A kernel that reads `reads` tensors of rows x width and `weights` elements, and writes `writes` tensors; bytes
     are those of anything else. What it doesn't read or write is the number 0, in a sweep too.
     """
     row_bytes = width * elem_bytes
+    dims: Dims = {"rows": rows, "width": width}
     return Op(
         name=name,
         kind=kind,
@@ -492,11 +549,11 @@ def _stream(
         in_bytes=(reads * row_bytes * rows if reads else 0) + in_bytes,
         out_bytes=(writes * row_bytes * rows if writes else 0) + out_bytes,
         count=count,
-        dims={"rows": rows, "width": width, **dims},
+        dims=dims if chosen is None else {**dims, "chosen": chosen},
     )
 
 
-def rms_norm(name: str, *, tokens: Number, hidden: int, weights: int | None = None, **tail: Unpack[Tail]) -> Op:
+def rms_norm(name: str, *, tokens: Number, hidden: Number, weights: Number | None = None, **tail: Unpack[Tail]) -> Op:
     """y = x / rms(x) * w. 4 per element: square, sum, times 1/rms, times w. Reads and writes the row once.
     `weights`: elements of w, where they are not one for each of the row.
     >>> rms_norm("n", tokens=1, hidden=4096, dtype="fp16", elem_bytes=2).bytes  # x, w, y: 3 * 8192
@@ -506,24 +563,24 @@ def rms_norm(name: str, *, tokens: Number, hidden: int, weights: int | None = No
     return _stream(name, "norm", tokens, hidden, flops=4 * hidden * tokens, weights=weights, **tail)
 
 
-def gated_norm(name: str, *, rows: Number, width: int, weights: int, **tail: Unpack[Tail]) -> Op:
+def gated_norm(name: str, *, rows: Number, width: Number, weights: Number, **tail: Unpack[Tail]) -> Op:
     """y = x / rms(x) * w * silu(z): rms_norm's 4 per element and swiglu's 5; reads x and the gate z."""
     return _stream(name, "norm", rows, width, flops=9 * width * rows, reads=2, weights=weights, **tail)
 
 
-def add_rms_norm(name: str, *, tokens: Number, hidden: int, **tail: Unpack[Tail]) -> Op:
+def add_rms_norm(name: str, *, tokens: Number, hidden: Number, **tail: Unpack[Tail]) -> Op:
     """r = r + x; y = r / rms(r) * w: the residual add fused with the norm that follows it, as engines do.
     5 per element (the add, then rms_norm's 4); reads x and r, writes r and y.
     """
     return _stream(name, "norm", tokens, hidden, flops=5 * hidden * tokens, reads=2, writes=2, weights=hidden, **tail)
 
 
-def residual_add(name: str, *, tokens: Number, hidden: int, weights: int = 0, **tail: Unpack[Tail]) -> Op:
+def residual_add(name: str, *, tokens: Number, hidden: Number, weights: Number = 0, **tail: Unpack[Tail]) -> Op:
     """r = r + x, where it is not fused with a norm: 1 per element, two tensors in, one out."""
     return _stream(name, "residual", tokens, hidden, flops=hidden * tokens, reads=2, weights=weights, **tail)
 
 
-def rope(name: str, *, tokens: Number, heads: int, kv_heads: int, head_dim: int, **tail: Unpack[Tail]) -> Op:
+def rope(name: str, *, tokens: Number, heads: Number, kv_heads: Number, head_dim: Number, **tail: Unpack[Tail]) -> Op:
     """Rotates Q and K in place: per pair (x1*cos - x2*sin, x2*cos + x1*sin), 6 per pair = 3 per element.
     Reads and writes every element, and reads one cos and one sin per pair position of each token.
     """
@@ -535,10 +592,10 @@ def kv_write(
     name: str,
     *,
     tokens: Number,
-    kv_heads: int,
-    head_dim: int,
+    kv_heads: Number,
+    head_dim: Number,
     kv_elem_bytes: float | None = None,
-    v_head_dim: int | None = None,
+    v_head_dim: Number | None = None,
     **tail: Unpack[Tail],
 ) -> Op:
     """Copies this pass's K and V into the cache: no FLOPs, one read and one write per element.
@@ -549,19 +606,19 @@ def kv_write(
     return _stream(name, "kv_write", tokens, width, writes=0, kv_bytes=kv_bytes, **tail)
 
 
-def swiglu(name: str, *, tokens: Number, intermediate: int, **tail: Unpack[Tail]) -> Op:
+def swiglu(name: str, *, tokens: Number, intermediate: Number, **tail: Unpack[Tail]) -> Op:
     """y = silu(gate) * up with silu(x) = x / (1 + exp(-x)): exp, add, divide, two multiplies = 5 per output.
     Reads gate and up (2 * intermediate per token), writes intermediate.
     """
     return _stream(name, "swiglu", tokens, intermediate, flops=5 * intermediate * tokens, reads=2, **tail)
 
 
-def activation(name: str, *, tokens: Number, intermediate: int, **tail: Unpack[Tail]) -> Op:
+def activation(name: str, *, tokens: Number, intermediate: Number, **tail: Unpack[Tail]) -> Op:
     """y = max(x, 0)**2, or another function without a gate: 2 per element, one tensor in, one out."""
     return _stream(name, "activation", tokens, intermediate, flops=2 * intermediate * tokens, **tail)
 
 
-def quantize(name: str, *, tokens: Number, width: int, form: "Format", **tail: Unpack[Tail]) -> Op:
+def quantize(name: str, *, tokens: Number, width: Number, form: "Format", **tail: Unpack[Tail]) -> Op:
     """Narrows the activations before a GEMM: reads x, writes it in `form` with its scales.
     3 per element: magnitude, maximum, multiply.
     """
@@ -569,7 +626,9 @@ def quantize(name: str, *, tokens: Number, width: int, form: "Format", **tail: U
     return _stream(name, "quantize", tokens, width, flops=3 * width * tokens, writes=0, out_bytes=out_bytes, **tail)
 
 
-def route(name: str, *, tokens: Number, experts: int, top_k: int, weights: int = 0, **tail: Unpack[Tail]) -> Op:
+def route(
+    name: str, *, tokens: Number, experts: Number, top_k: Number, weights: Number = 0, **tail: Unpack[Tail]
+) -> Op:
     """Chooses each token's experts from the router's logits: a softmax (5 per logit: max, subtract, exp, sum, divide)
     and a top-k (a compare per logit); writes an index and a weight, 4 bytes each, for each of its experts.
     weights: learned scales of the experts.
@@ -578,13 +637,13 @@ def route(name: str, *, tokens: Number, experts: int, top_k: int, weights: int =
     return _stream(name, "route", tokens, experts, flops=flops, writes=0, weights=weights, out_bytes=out_bytes, **tail)
 
 
-def combine(name: str, *, tokens: Number, top_k: int, hidden: int, **tail: Unpack[Tail]) -> Op:
+def combine(name: str, *, tokens: Number, top_k: Number, hidden: Number, **tail: Unpack[Tail]) -> Op:
     """Sums the results of each token's experts by their weights: a multiply-add per element of each."""
     width, out_bytes = top_k * hidden, hidden * tail["elem_bytes"] * tokens
     return _stream(name, "combine", tokens, width, flops=2 * width * tokens, writes=0, out_bytes=out_bytes, **tail)
 
 
-def choose(name: str, *, rows: Number, width: Number, top_k: Number, weights: int = 0, **tail: Unpack[Tail]) -> Op:
+def choose(name: str, *, rows: Number, width: Number, top_k: Number, weights: Number = 0, **tail: Unpack[Tail]) -> Op:
     """Of each row of `width` scores the `top_k` largest: softmax or sigmoid, a compare and a sum, 5 per score; writes
     a 4-byte index and a 4-byte weight for each that is chosen. `weights`: learned scales of the scores.
     """
@@ -595,7 +654,7 @@ def choose(name: str, *, rows: Number, width: Number, top_k: Number, weights: in
 
 
 def pooling(
-    name: str, *, tokens: Number, ratio: int, width: int, out_width: int, weights: int, **tail: Unpack[Tail]
+    name: str, *, tokens: Number, ratio: int, width: Number, out_width: int, weights: Number, **tail: Unpack[Tail]
 ) -> Op:
     """Compresses every `ratio` tokens into one cache entry, a softmax-weighted mean: reads values and logits, `width`
     of each a token, 6 per pair; writes an entry of `out_width` to the cache.
@@ -606,7 +665,7 @@ def pooling(
     )
 
 
-def embedding(name: str, *, tokens: Number, hidden: int, **tail: Unpack[Tail]) -> Op:
+def embedding(name: str, *, tokens: Number, hidden: Number, **tail: Unpack[Tail]) -> Op:
     """Gathers one row of the table per token: no FLOPs (it is not a one-hot GEMM)."""
     table, ids = hidden * tokens, TOKEN_ID_BYTES * tokens
     return _stream(name, "embedding", tokens, hidden, reads=0, weights=table, in_bytes=ids, **tail)
@@ -622,7 +681,7 @@ def sample(name: str, *, sequences: Number, vocab: int, **tail: Unpack[Tail]) ->
 
 
 def causal_conv(
-    name: str, *, batch: Number, q_len: Number, channels: int, taps: int, bias: int = 0, **tail: Unpack[Tail]
+    name: str, *, batch: Number, q_len: Number, channels: Number, taps: int, bias: Number = 0, **tail: Unpack[Tail]
 ) -> Op:
     """A short causal convolution along the tokens, each channel by itself, and SiLU: 2 per tap and 4 per element.
     The last taps - 1 inputs of each sequence are its state, read and written (role: KV cache).
@@ -638,14 +697,14 @@ def recurrence(
     *,
     batch: Number,
     q_len: Number,
-    key_heads: int,
-    value_heads: int,
+    key_heads: Number,
+    value_heads: Number,
     key_dim: int,
     value_dim: int,
     chunk: int,
     delta_rule: bool,
     state_elem_bytes: int,
-    weights: int,
+    weights: Number,
     dtype: str,
     elem_bytes: int,
     count: int = 1,
@@ -668,7 +727,7 @@ def recurrence(
     per_token, per_chunk = _passed_bytes(
         key_dim, value_dim, chunk, key_heads / value_heads, delta_rule, decays, elem_bytes
     )
-    dims: dict[str, Number] = {"rows": tokens, "width": state, "walks": value_heads * batch, "q_len": q_len}
+    dims: Dims = {"rows": tokens, "width": state, "walks": value_heads * batch, "q_len": q_len}
     dims |= {"chunk": chunk, "delta_rule": delta_rule, "decays": decays, "key_dim": key_dim}
     dims |= {"passed_bytes": per_token * value_heads * tokens, "passed_states": per_chunk * value_heads * batch}
     return Op(
@@ -692,8 +751,8 @@ def _one(q_len: Number) -> bool:
 
 
 def _passed_bytes(
-    dk: int, dv: int, chunk: int, groups: float, delta_rule: bool, decays: int, elem_bytes: int
-) -> tuple[float, float]:
+    dk: int, dv: int, chunk: int, groups: Number, delta_rule: bool, decays: int, elem_bytes: int
+) -> tuple[Number, float]:
     """Bytes that the kernels of a chunked scan write for one another and read again, of a value head: (for each token,
     for each chunk).
 

@@ -15,7 +15,6 @@ import sys
 _FOLDER = os.path.dirname(os.path.abspath(__file__))
 __path__ = [_FOLDER]
 __all__ = ["Case", "InputError", "__version__", "estimate"]  # noqa: F822 (see __getattr__)
-__version__ = "0.11.0"
 
 
 class _Flat:
@@ -29,7 +28,9 @@ class _Flat:
         from importlib.machinery import ModuleSpec, PathFinder
 
         found = PathFinder.find_spec(name, path)  # another file of that name may come first
-        return ModuleSpec(name, _Flat) if found and str(found.origin).startswith(_FOLDER + os.sep) else None
+        if not found or not str(found.origin).startswith(_FOLDER + os.sep):
+            return None
+        return ModuleSpec(name, _Flat)  # type: ignore[arg-type]  # a class, whose static methods are a Loader's
 
     @staticmethod
     def create_module(spec):
@@ -42,13 +43,16 @@ class _Flat:
         module.__spec__ = module.__spec__.loader_state
 
 
-def __getattr__(name: str):
-    """Case, estimate and InputError: loaded when asked for, since this file comes before all others."""
-    if name in ("Case", "estimate"):
-        return getattr(importlib.import_module("ridgepoint.estimator"), name)
-    if name == "InputError":
-        return importlib.import_module("ridgepoint.inputs").InputError
-    raise AttributeError(f"module 'ridgepoint' has no attribute {name!r}")
+_HOMES = {"Case": "estimator.Case", "estimate": "estimator.estimate", "InputError": "inputs.InputError"}
+_HOMES |= {"__version__": "command.VERSION"}
+
+
+def __getattr__(name: str) -> object:
+    """What the package offers by its own name: loaded when asked for, since this file comes before all others."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'ridgepoint' has no attribute {name!r}")
+    module, _, attribute = _HOMES[name].partition(".")
+    return getattr(importlib.import_module(f"ridgepoint.{module}"), attribute)
 
 
 if os.path.basename(__file__) == "ridgepoint.py":  # not installed: the folder itself may be on the path

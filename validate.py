@@ -71,13 +71,15 @@ def run(argv: list[str]) -> str:
         from ridgepoint.validation.models import models_table
 
         table, summary = models_table()
-        headers = ("family", "way", "configs", "parameters", "active", "equal in\ntransformers")
-        return f"{printed(table, headers, width, broken=(0, 1, 3, 4))}\n\n{summary}"
+        names = ("family", "way", "configs", "parameters", "active", "equal in\ntransformers")
+        return f"{printed(table, names, width, broken=(0, 1, 3, 4))}\n\n{summary}"
     folder = data_folder()
     if (args.fit or folder) and importlib.util.find_spec("scipy") is None:
         raise InputError("scipy is missing: pip install -r requirements-dev.txt")
     if args.fit:
-        parts = [Table(fit_table(folder), ("what", "constant", "committed", "found now", "difference"))]
+        parts: list[str | Table] = [
+            Table(fit_table(folder), ("what", "constant", "committed", "found now", "difference"))
+        ]
     else:
         parts = accuracy_report(folder)
     if folder is None:

@@ -70,7 +70,7 @@ def savings(est, estimate: Callable) -> list[Saving]:
     parts = [({cause: total.get(cause, 0.0) for cause in causes}, what, way) for causes, what, way in WAYS]
     parts.sort(key=lambda part: -sum(part[0].values()))
     found = [part for part in parts[:MOST] if sum(part[0].values()) >= LEAST * whole_s]
-    largest = max(total, key=total.get)
+    largest = max(total, key=lambda cause: total[cause])
     if est.precision is None and largest in ("dram", "tensor", "tensor_overhead"):
         found.insert(1, ({}, *narrower(est)))
     saved = []
@@ -80,10 +80,17 @@ def savings(est, estimate: Callable) -> list[Saving]:
             saved_s = float(est.batch_latency_s - estimate(changed).batch_latency_s)
         except InputError:  # the chip or the model has no such
             continue
-        because = SHORT[max(causes, key=causes.get)] if causes else ""
-        reason = {"because": because, "because_share": sum(causes.values()) / whole_s}
-        time = {"saved_s": saved_s, "share": saved_s / float(est.batch_latency_s)}
-        saved.append(Saving(what=what, case=changed, **reason, **time))
+        because = SHORT[max(causes, key=lambda cause: causes[cause])] if causes else ""
+        saved.append(
+            Saving(
+                what=what,
+                case=changed,
+                because=because,
+                because_share=sum(causes.values()) / whole_s,
+                saved_s=saved_s,
+                share=saved_s / float(est.batch_latency_s),
+            )
+        )
     return sorted((one for one in saved if one.share >= LEAST), key=lambda one: -one.share)
 
 

@@ -3,18 +3,23 @@ waterfall from its numbers to ours. Known to be wrong in the ways that `CORRECTI
 """
 
 from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ridgepoint.hardware import A100_80GB_PCIE
 from ridgepoint.inputs import InputError
-from ridgepoint.kernels.roofline import roofline_causes, roofline_s
+from ridgepoint.kernels.roofline import Peaks, roofline_causes, roofline_s
 from ridgepoint.model import Model, forward
 from ridgepoint.ops import Number, Op, visible_keys
 from ridgepoint.serving.cases import Resolved
 from ridgepoint.serving.estimates import Estimate, summed
 from ridgepoint.serving.memory import memory
 from ridgepoint.serving.phases import Phase, phase_kernel
+
+if TYPE_CHECKING:
+    from ridgepoint.estimator import Case
+    from ridgepoint.readers.catalogue import AnyModel
 
 ELEM_BYTES = 2
 QUERY_BLOCK = 128  # rows of Q after which it reads all of K and V again
@@ -34,22 +39,31 @@ class Machine:
 
 
 # Fields of a case that it has no say in: only their defaults
-FIXED = ("dtype", "weights", "activations", "kv_cache", "prefix_tokens", "chunked_prefill", "speculative", "samples")
+FIXED: tuple[str, ...] = (
+    "dtype",
+    "weights",
+    "activations",
+    "kv_cache",
+    "prefix_tokens",
+    "chunked_prefill",
+    "speculative",
+    "samples",
+)
 FIXED += ("imbalance", "l2_persistent")
 
 
-def machine_of(case) -> Machine:
+def machine_of(case: "Case") -> Machine:
     """Its constants, with the case's tensor peak if it names one."""
     return Machine() if case.peak_tflops is None else Machine(peak_flops_per_s=case.peak_tflops * 1e12)
 
 
-def check(case, model) -> None:
-    """Raises InputError for what it didn't know. Its constants are one GPU's."""
+def check(case: "Case", model: "AnyModel") -> Model:
+    """The model, if the case is one that it knew; else raises InputError. Its constants are one GPU's."""
     if any(np.ndim(size) for size in (case.batch, case.input_tokens, case.output_tokens)):
         raise InputError("method seed takes single sizes, not arrays")
     if case.attention != "flash":
         raise InputError("method seed knows flash attention only")
-    if not model.explicit:
+    if not isinstance(model, Model):
         raise InputError(f"method seed needs an explicit graph, and {model.name} is traced from its code")
     if [letter for _, letter, _ in model.parts] != ["F", "D"] or model.kv_lora_rank:
         raise InputError(f"method seed knows dense models with full attention only, not {model.name}")
@@ -62,6 +76,7 @@ def check(case, model) -> None:
         raise InputError(
             f"method seed is about the {A100_80GB_PCIE.name} as it is; of it only --peak-tflops can change"
         )
+    return model
 
 
 CORRECTIONS = (  # in the order of the waterfall: attention's bytes first, so that its FLOPs then count
@@ -83,7 +98,7 @@ def sampled_kv_len(output_tokens: int) -> np.ndarray:
     return 2.0 + max(1, output_tokens // SAMPLES) * np.arange(SAMPLES)
 
 
-def seed_ops(model: Model, *, batch: int, q_len: int, kv_len: Number, fixed=frozenset()) -> list[Op]:
+def seed_ops(model: Model, *, batch: int, q_len: int, kv_len: Number, fixed: frozenset[str] = frozenset()) -> list[Op]:
     """Its kernels for one pass, with the corrections named in `fixed` (first six of CORRECTIONS) applied."""
     hidden, heads, head_dim = model.hidden, model.heads, model.head_dim
     tokens = batch * q_len
@@ -132,19 +147,18 @@ def seed_ops(model: Model, *, batch: int, q_len: int, kv_len: Number, fixed=froz
     ]
 
 
-def passes(case, model: Model) -> tuple[list[Op], list[Op]]:
+def passes(case: "Case", model: Model) -> tuple[list[Op], list[Op]]:
     """Its kernels of the prefill, and of the decode steps that it samples, as arrays."""
-    prompt, sizes = case.input_tokens, {"batch": case.batch}
-    prefill = seed_ops(model, q_len=prompt, kv_len=prompt, **sizes)
-    return prefill, seed_ops(model, q_len=1, kv_len=sampled_kv_len(case.output_tokens), **sizes)
+    batch, prompt, output = int(case.batch), int(case.input_tokens), int(case.output_tokens)
+    prefill = seed_ops(model, batch=batch, q_len=prompt, kv_len=prompt)
+    return prefill, seed_ops(model, batch=batch, q_len=1, kv_len=sampled_kv_len(output))
 
 
 def estimated(resolved: Resolved) -> Estimate:
     """TTFT and TPOT by its kernels, constants and sampled decode steps, with output_tokens decode steps, and a
     throughput that leaves the batch out. Raises InputError for a case that it can't take.
     """
-    case, model = resolved.case, resolved.model
-    check(case, model)
+    case, model = resolved.case, check(resolved.case, resolved.model)
     if resolved.precision is not None:
         raise InputError("method seed knows one format for everything: no --weights, --activations, --kv-cache")
     machine, used = machine_of(case), memory(resolved)
@@ -153,7 +167,8 @@ def estimated(resolved: Resolved) -> Estimate:
     steps, (prefill_ops, step_ops) = case.output_tokens, passes(case, model)
     prefill = tuple(phase_kernel(op, roofline_causes(op, machine)) for op in prefill_ops)
     decode = tuple(
-        phase_kernel(op, roofline_causes(op, machine), over_steps=lambda x: np.mean(x) * steps) for op in step_ops
+        phase_kernel(op, roofline_causes(op, machine), over_steps=lambda x: float(np.mean(x)) * steps)
+        for op in step_ops
     )
     phases = (Phase(steps=1, kernels=prefill), Phase(steps=steps, kernels=decode))
     return summed(resolved, used, *phases, tokens=steps, sequences=1, machine=machine)
@@ -164,34 +179,34 @@ def waterfall(est: Estimate, expected: Estimate) -> list[dict]:
     earlier tool's result, the last but one the roofline's, the last `expected`, by the cycle model;
     the changes add up to the difference.
     """
-    case, model, chip, machine = est.case, est.model, est.chip, est.machine
-    prompt, sampled = case.input_tokens, sampled_kv_len(case.output_tokens)
-    own = prompt + np.arange(1.0, max(case.output_tokens, 2))
-    sizes = {"batch": case.batch}
+    case, model, chip, machine = est.case, check(est.case, est.model), est.chip, est.machine
+    batch, prompt, output = int(case.batch), int(case.input_tokens), int(case.output_tokens)
+    sampled, own = sampled_kv_len(output), prompt + np.arange(1.0, max(output, 2))
 
-    def times(prefill_ops, decode_ops, on) -> tuple[float, float]:
-        def pass_s(ops):
+    def times(prefill_ops: list[Op], decode_ops: list[Op], on: Peaks) -> tuple[float, float]:
+        def pass_s(ops: list[Op]) -> float:
             return float(sum(np.mean(op.count * roofline_s(op, on)) for op in ops))
 
         return pass_s(prefill_ops), pass_s(decode_ops)
 
-    def earlier(fixed=frozenset()):
+    def earlier(fixed: frozenset[str]) -> tuple[float, float]:
         return times(
-            seed_ops(model, q_len=prompt, kv_len=prompt, fixed=fixed, **sizes),
-            seed_ops(model, q_len=1, kv_len=sampled, fixed=fixed, **sizes),
+            seed_ops(model, batch=batch, q_len=prompt, kv_len=prompt, fixed=fixed),
+            seed_ops(model, batch=batch, q_len=1, kv_len=sampled, fixed=fixed),
             machine,
         )
 
-    def ours(kv_len, on):
+    def ours(kv_len: np.ndarray, on: Peaks) -> tuple[float, float]:
         return times(
-            forward(model, q_len=prompt, kv_len=prompt, dtype=case.dtype, **sizes),
-            forward(model, q_len=1, kv_len=kv_len, dtype=case.dtype, **sizes),
+            forward(model, batch=batch, q_len=prompt, kv_len=prompt, dtype=case.dtype),
+            forward(model, batch=batch, q_len=1, kv_len=kv_len, dtype=case.dtype),
             on,
         )
 
     names = [name for name, _ in CORRECTIONS]
     stages = [earlier(frozenset(names[:done])) for done in range(7)]
-    stages += [ours(sampled, machine), ours(own, machine), ours(own, chip), (expected.ttft_s, expected.tpot_s)]
+    stages += [ours(sampled, machine), ours(own, machine), ours(own, chip)]
+    stages.append((float(expected.ttft_s), float(expected.tpot_s)))
     rows = [
         {
             "correction": "earlier estimator",

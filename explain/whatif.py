@@ -106,7 +106,7 @@ def parts_of(asked, case) -> list[tuple[str, Callable]]:
         return lambda case: replace(case, **defaults)
 
     parts = [(name, without_field(*name.split("."))) for name in asked.overrides]
-    formats = ()
+    formats: tuple[str, ...] = ()
     if asked.args.precision is not None:
         formats = (
             ("dtype", "weights", "activations") if asked.args.precision == case.dtype else ("weights", "activations")

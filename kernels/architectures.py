@@ -5,8 +5,12 @@ Sources [A100-WP], [MAMF] and [GPU-BENCHES]: see hardware.py.
 """
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from ridgepoint.inputs import pick
+
+if TYPE_CHECKING:
+    from ridgepoint.hardware import Chip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -395,6 +399,6 @@ BLACKWELL = Architecture(
 ARCHITECTURES = {"ampere": AMPERE, "ada": ADA, "hopper": HOPPER, "blackwell": BLACKWELL}
 
 
-def architecture_of(chip) -> Architecture:
+def architecture_of(chip: "Chip") -> Architecture:
     """The record that chip.architecture names. Raises InputError for an unknown name."""
     return ARCHITECTURES[pick("hardware.architecture", chip.architecture, ARCHITECTURES)]

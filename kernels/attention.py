@@ -12,9 +12,16 @@ Sources: FlashAttention-2 (arXiv:2307.08691) for the tiling, the causal skip and
 (1969) for the list-scheduling bound behind the tail.
 """
 
+from typing import TYPE_CHECKING, NamedTuple
+
 import numpy as np
 
+from ridgepoint.kernels.architectures import Architecture, AttentionFit
 from ridgepoint.kernels.gemm import AS_WIDE, EIGHT_BITS_FROM, ISSUE_PER_CLOCK, widening_ops
+from ridgepoint.ops import Causes, Floats, Number, Op, Seconds
+
+if TYPE_CHECKING:
+    from ridgepoint.hardware import Chip
 
 # Parts into which the KV range may be split; FlashAttention-2 and 3 stop at 128.
 SPLITS = np.array([1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128], dtype=float)
@@ -28,25 +35,40 @@ ENOUGH_CTAS = 0.8  # of the slots: FlashAttention-2 doesn't split the KV range f
 APPEND_THREADS = 512  # of a CTA of the KV append, at most [vLLM, reshape_and_cache_flash]
 
 
-def prefill_attention(op, chip, arch, *, resident=0.0) -> dict[str, np.ndarray]:
+Combine = tuple[Floats, Floats]  # seconds of the kernel that merges splits: launches and a walk, partials through DRAM
+
+
+class Block(NamedTuple):
+    """A tile of queries against a block of keys: what a CTA works on at a time."""
+
+    rows: int  # of the tile: queries, times heads that share it
+    keys: Floats
+    head_dim: Floats
+    v_head_dim: Floats
+    kv_width: Floats  # elements of a key and its value together
+
+
+def prefill_attention(op: Op, chip: "Chip", arch: Architecture, *, resident: Number = 0.0) -> Causes:
     """Seconds by cause of one causal call: q_len new tokens of each sequence, which end a context of kv_len.
     resident: the part of its data that is in the L2 already.
     """
     fit, (b, q, kv, h, k, d, v, kv_width, kv_bytes, io_bytes) = arch.attention, _columns(op)
-    group = h / k if fit.pack_prefill else 1.0  # query heads in a tile: it then spans tile_m / group queries
+    group: Number = h / k if fit.pack_prefill else 1.0  # query heads in a tile: it then spans tile_m / group queries
     tile_m, splits = fit.tile_m, SPLITS if fit.split_prefill else SPLITS[:1]
     keys, sparse = _block_keys(kv_width / 2, fit), op.dims.get("own_keys", False)
-    window = op.dims.get("window")  # the most keys that a query sees
-    window = None if window is None else np.asarray(window, dtype=float)[..., None]
-    if sparse:  # a tile has one query, whose list of keys is as long for all: indices beyond the context skip late
+    seen = op.dims.get("window")  # the most keys that a query sees
+    window = None if seen is None else np.asarray(seen, dtype=float)[..., None]
+    if sparse and window is not None:
+        # a tile has one query, whose list of keys is as long for all: indices beyond the context skip late
         tile_m, splits = arch.sparse_rows, SPLITS[:1]
         group, tiles, longest = np.minimum(h / k, tile_m), q, np.ceil(window / keys)
         blocks = q * longest
     else:
         blocks, longest, tiles = _causal_blocks(q, kv, tile_m / group, keys, window)
     ctas, blocks = b * h / group * tiles, b * h / group * blocks
-    mma, softmax = _block_clocks(tile_m, keys, d + v, kv_width, op, chip, arch)
-    sm_hz, per_sm = chip.sm_count * chip.clock_hz, _ctas_per_sm(tile_m, keys, d, kv_width, chip, fit)
+    block = Block(tile_m, keys, d, v, kv_width)
+    mma, softmax = _block_clocks(block, op, chip, arch)
+    sm_hz, per_sm = chip.sm_count * chip.clock_hz, _ctas_per_sm(block, chip, fit)
     cta_s = fit.cta_waits * chip.dram_latency_s
     mma_s, softmax_s = blocks * mma / sm_hz, blocks * softmax / sm_hz
     wait_s = 0.0 if sparse else 2 * chip.l2_latency_s  # a warp of its own gathers keys, two blocks ahead
@@ -56,7 +78,7 @@ def prefill_attention(op, chip, arch, *, resident=0.0) -> dict[str, np.ndarray]:
     dram_s = cold * (b * q * h * (d + v) * io_bytes + b * k * kv_width * kv * kv_bytes) / dram_rate
     l2_s = blocks * keys * kv_width * kv_bytes / _l2_rate(chip, fit)
 
-    def split(splits):
+    def split(splits: Floats) -> tuple[Floats, Floats, Floats, Floats, Combine]:
         """(CTAs in series on busy SMs, the longest CTA by itself, its blocks, the ends of CTAs, combine kernel)."""
         # Throughput, all SMs busy. CTAs on one SM hide each other's prologue and epilogue.
         ends_s = splits * ctas * cta_s / (chip.sm_count * per_sm)
@@ -80,7 +102,7 @@ def prefill_attention(op, chip, arch, *, resident=0.0) -> dict[str, np.ndarray]:
     return causes | {"launch": np.full_like(causes["tensor"], launch_s)}
 
 
-def decode_attention(op, chip, arch, *, resident=0.0) -> dict[str, np.ndarray]:
+def decode_attention(op: Op, chip: "Chip", arch: Architecture, *, resident: Number = 0.0) -> Causes:
     """Seconds by cause of one call with q_len (1, or a few) new tokens of each sequence against kv_len keys.
     resident: the part of its data that is in the L2 already.
     """
@@ -88,17 +110,18 @@ def decode_attention(op, chip, arch, *, resident=0.0) -> dict[str, np.ndarray]:
     keys, group = _block_keys(kv_width / 2, fit), h / k
     tiles = np.ceil(group * q / fit.decode_tile_m)  # of a KV head: one, if its query heads fit in it
     whole_ctas = b * k * tiles
-    per_sm = _ctas_per_sm(fit.decode_tile_m, keys, d, kv_width, chip, fit)
+    block = Block(fit.decode_tile_m, keys, d, v, kv_width)
+    per_sm = _ctas_per_sm(block, chip, fit)
     sm_hz, slots = chip.sm_count * chip.clock_hz, chip.sm_count * per_sm
     may_split = (whole_ctas < ENOUGH_CTAS * slots) & (fit.split_mha | (group > 1)) & fit.split_decode
-    mma, softmax = _block_clocks(fit.decode_tile_m, keys, d + v, kv_width, op, chip, arch)
+    mma, softmax = _block_clocks(block, op, chip, arch)
     ends_s = fit.cta_waits * chip.dram_latency_s / per_sm
     dram_rate = chip.dram_read_bytes_per_s * fit.dram_efficiency
     io, kv_read = b * q * h * (d + v) * io_bytes, b * k * kv * kv_width * kv_bytes
     dram_s = (1 - np.asarray(resident, dtype=float)[..., None]) * (io + kv_read) / dram_rate
     l2_s = (io + kv_read * tiles) / _l2_rate(chip, fit)  # every tile reads its K and V
 
-    def split(splits):
+    def split(splits: Floats) -> tuple[Floats, Floats, Floats, Floats, Floats, Combine]:
         """(compute, the idle end of a call bound by memory, CTAs, blocks of each, waits, combine kernel)."""
         # Waves of CTAs. Those on one SM share its pipes: two take twice as long but wait at the same time.
         ctas, blocks = whole_ctas * splits, np.ceil(np.ceil(kv / keys) / splits)  # of the longest CTA
@@ -124,14 +147,15 @@ def decode_attention(op, chip, arch, *, resident=0.0) -> dict[str, np.ndarray]:
     }
 
 
-def index_scores(op, chip, arch) -> dict[str, np.ndarray]:
+def index_scores(op: Op, chip: "Chip", arch: Architecture) -> Causes:
     """Seconds by cause of an indexer's scores: launch + max(MMAs, DRAM). A CTA walks the keys of as many queries as fit
     with all their heads in INDEX_ROWS; only kernels that split the keys of a query balance their SMs.
     """
     fit = arch.attention
-    b, q, heads = (np.asarray(op.dims[name], dtype=float) for name in ("batch", "q_len", "heads"))
-    mean_keys = op.dims["pairs"] / q
-    queries = 1.0 if op.dims["split"] else np.maximum(np.floor(INDEX_ROWS / heads), 1.0)
+    dims = op.dims
+    b, q, heads = (np.asarray(size, dtype=float) for size in (dims["batch"], dims["q_len"], dims["heads"]))
+    mean_keys = dims["pairs"] / q
+    queries = 1.0 if dims["split"] else np.maximum(np.floor(INDEX_ROWS / heads), 1.0)
     rows = np.ceil(heads * queries / MMA_ROWS) * MMA_ROWS
     tiles = b * np.ceil(q / queries)
     rate = chip.tensor_cores_per_sm * chip.fma_per_clock(op.dtype) * chip.clock_hz * fit.index_scores
@@ -150,7 +174,7 @@ def index_scores(op, chip, arch) -> dict[str, np.ndarray]:
     }
 
 
-def kv_append(op, chip, arch, *, resident=0.0) -> dict[str, np.ndarray]:
+def kv_append(op: Op, chip: "Chip", arch: Architecture, *, resident: Number = 0.0) -> Causes:
     """Seconds by cause of the kernel that writes new K and V to the cache: the longer of DRAM and what its CTAs wait.
     One CTA a token with a thread an element, up to APPEND_THREADS; the threads of an SM bound the tokens in flight.
     """
@@ -167,41 +191,43 @@ def kv_append(op, chip, arch, *, resident=0.0) -> dict[str, np.ndarray]:
     }
 
 
-def _columns(op) -> list[np.ndarray]:
+def _columns(op: Op) -> list[Floats]:
     """The sizes as float arrays that broadcast, with a last axis for the split candidates. v_head_dim (head_dim): of a
     value; kv_width (their sum): elements of a key and its value together, fewer where the one is part of the other.
     """
-    head_dim = op.dims["head_dim"]
-    v_head_dim = op.dims.get("v_head_dim", head_dim)
-    names = ("batch", "q_len", "kv_len", "heads", "kv_heads")
-    sizes = [op.dims[name] for name in names]
-    sizes += [head_dim, v_head_dim, op.dims.get("kv_width", head_dim + v_head_dim)]
-    sizes += [op.dims["kv_elem_bytes"], op.dims["io_elem_bytes"]]
+    dims = op.dims
+    head_dim = dims["head_dim"]
+    v_head_dim = dims.get("v_head_dim", head_dim)
+    sizes = [dims["batch"], dims["q_len"], dims["kv_len"], dims["heads"], dims["kv_heads"]]
+    sizes += [head_dim, v_head_dim, dims.get("kv_width", head_dim + v_head_dim)]
+    sizes += [dims["kv_elem_bytes"], dims["io_elem_bytes"]]
     return [np.asarray(size, dtype=float)[..., None] for size in sizes]
 
 
-def _block_keys(head_dim, fit):
+def _block_keys(head_dim: Floats, fit: AttentionFit) -> Floats:
     """Keys of a KV block: a fixed number of bytes of shared memory, so fewer for a larger head."""
-    return 2.0 ** np.floor(np.log2(fit.tile_n * TILE_HEAD_DIM / head_dim))
+    keys: Floats = 2.0 ** np.floor(np.log2(fit.tile_n * TILE_HEAD_DIM / head_dim))
+    return keys
 
 
-def _ctas_per_sm(rows, keys, head_dim, kv_width, chip, fit):
-    shared_bytes = TILE_ELEM_BYTES * (head_dim * rows + kv_width * fit.stages * keys)  # Q, and stages of K and V
-    return np.maximum(np.floor(chip.shared_bytes_per_sm / shared_bytes), 1.0)
+def _ctas_per_sm(block: Block, chip: "Chip", fit: AttentionFit) -> Floats:
+    elements = block.head_dim * block.rows + block.kv_width * fit.stages * block.keys  # Q, and stages of K and V
+    return np.maximum(np.floor(chip.shared_bytes_per_sm / (TILE_ELEM_BYTES * elements)), 1.0)
 
 
-def _block_clocks(rows, keys, qk_and_v_dim, kv_width, op, chip, arch):
-    """SM clocks that a KV block costs: (its MMAs at the sustained rate, softmax and widening that they don't hide)."""
-    fit, efficiency = arch.attention, arch.attention.mma_efficiency
-    if "kv_width" in op.dims:  # keys wider than values; or one is part of the other
-        shared = op.dims["kv_width"] < op.dims["head_dim"] + op.dims["v_head_dim"]
+def _block_clocks(block: Block, op: Op, chip: "Chip", arch: Architecture) -> tuple[Floats, Floats]:
+    """SM clocks that a block costs: (its MMAs at the sustained rate, softmax and widening that they don't hide)."""
+    fit, efficiency, dims = arch.attention, arch.attention.mma_efficiency, op.dims
+    if "kv_width" in dims:  # keys wider than values; or one is part of the other
+        shared = dims["kv_width"] < dims["head_dim"] + dims["v_head_dim"]
         efficiency = min(efficiency, fit.latent_absorbed if shared else fit.latent_expanded)
-    mma = rows * keys * qk_and_v_dim / (chip.tensor_cores_per_sm * chip.fma_per_clock(op.dtype) * efficiency)
-    vector = rows * keys * (1 / EXP_PER_CLOCK + fit.vector_ops / chip.fp32_cores_per_sm)
-    return mma, vector + keys * kv_width * _widening(op, arch) / ISSUE_PER_CLOCK
+    pairs, rate = block.rows * block.keys, chip.tensor_cores_per_sm * chip.fma_per_clock(op.dtype) * efficiency
+    mma = pairs * (block.head_dim + block.v_head_dim) / rate
+    vector = pairs * (1 / EXP_PER_CLOCK + fit.vector_ops / chip.fp32_cores_per_sm)
+    return mma, vector + block.keys * block.kv_width * _widening(op, arch) / ISSUE_PER_CLOCK
 
 
-def _widening(op, arch):
+def _widening(op: Op, arch: Architecture) -> Floats:
     """CUDA-core instructions that make an element of a narrow cache one that MMAs take, as for narrow weights."""
     elem_bytes = np.asarray(op.dims["kv_elem_bytes"], dtype=float)[..., None]
     ops = widening_ops(elem_bytes, arch.narrow)
@@ -210,7 +236,9 @@ def _widening(op, arch):
     return np.where(elem_bytes < AS_WIDE * op.dims["io_elem_bytes"], ops, 0.0)
 
 
-def _causal_blocks(q_len, kv_len, rows, keys, window=None):
+def _causal_blocks(
+    q_len: Floats, kv_len: Floats, rows: Number, keys: Floats, window: Floats | None = None
+) -> tuple[Floats, Floats, Floats]:
     """(KV blocks that all query tiles of a head visit, those of the longest tile, query tiles).
     Tile j (from the start of the context) visits ceil(j * rows / keys) blocks: an exact sum for whole ratios. A
     window caps the blocks of a tile.
@@ -220,21 +248,21 @@ def _causal_blocks(q_len, kv_len, rows, keys, window=None):
     per = np.maximum(rows / keys, 1.0)  # KV blocks per query tile, where tiles are the taller
     cap = np.inf if window is None else np.ceil((window + rows - 1) / (keys * per))
 
-    def up_to(tile):
+    def up_to(tile: Floats) -> Floats:
         rising = tile if window is None else np.minimum(tile, ratio * cap)
         whole = np.floor(rising / ratio)
-        blocks = per * (ratio * whole * (whole + 1) / 2 + (rising - ratio * whole) * (whole + 1))
+        blocks: Floats = per * (ratio * whole * (whole + 1) / 2 + (rising - ratio * whole) * (whole + 1))
         return blocks if window is None else blocks + per * cap * (tile - rising)
 
     return up_to(ends) - up_to(ends - tiles), per * np.minimum(np.ceil(ends / ratio), cap), tiles
 
 
-def _l2_rate(chip, fit) -> float:
+def _l2_rate(chip: "Chip", fit: AttentionFit) -> float:
     """Bytes per second from the L2: its own limit, or that of all SMs together."""
     return min(chip.l2_bytes_per_s, chip.sm_count * fit.sm_bytes_per_clock * chip.clock_hz)
 
 
-def _combine_s(splits, out_elements, chip, fit):
+def _combine_s(splits: Floats, out_elements: Floats, chip: "Chip", fit: AttentionFit) -> Combine:
     """The kernel that merges the splits: (two launches' worth and a walk over them, partials written and read)."""
     walk_s = 2 * fit.kernel_clocks / chip.clock_hz + splits * fit.combine_reads * chip.l2_latency_s
     partial_bytes = 2 * splits * PARTIAL_BYTES * out_elements
@@ -242,13 +270,20 @@ def _combine_s(splits, out_elements, chip, fit):
     return walk_s * merged, partial_bytes / (chip.dram_read_bytes_per_s * fit.dram_efficiency) * merged
 
 
-def _fastest(splits, total_s):
+def _fastest(splits: Floats, total_s: Floats) -> Floats:
     """[..., 1]: of the candidates on the last axis the one that takes least."""
     best = np.argmin(total_s, axis=-1)[..., None]
     return np.take_along_axis(np.broadcast_to(splits, total_s.shape), best, axis=-1)
 
 
-def _causes(op, chip, compute_s, parts, memory, combine_s) -> dict[str, np.ndarray]:
+def _causes(
+    op: Op,
+    chip: "Chip",
+    compute_s: Floats,
+    parts: tuple[Floats, Floats, Floats],
+    memory: tuple[Floats, Floats, Seconds],
+    combine_s: Combine,
+) -> Causes:
     """Seconds by cause, but for the launch, of the side that binds. parts: MMAs, softmax and waits of compute_s, whose
     rest is idle SMs. memory: DRAM, L2, and idle SMs at the end. All have a last axis of one, which is dropped.
     """

@@ -9,14 +9,20 @@ the last wave (wave_tail) idle less also with whatever rate on the chip binds th
 kernel to it.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING, Protocol
 
+from ridgepoint.kernels.architectures import Architecture
 from ridgepoint.kernels.attention import decode_attention, index_scores, kv_append, prefill_attention
 from ridgepoint.kernels.gemm import gemm, power_share
 from ridgepoint.kernels.moe import combine, grouped_gemm, route
 from ridgepoint.kernels.pointwise import pointwise
 from ridgepoint.kernels.recurrent import scan, state_update
-from ridgepoint.ops import Number, Op, few_queries
+from ridgepoint.ops import Causes, Number, Op, Seconds, few_queries
+
+if TYPE_CHECKING:
+    from ridgepoint.hardware import Chip
 
 # Causes, by what would have to be better for the time to shrink.
 BOUNDS = {
@@ -55,7 +61,9 @@ SHORT = {
 }
 
 
-def cycle_causes(op: Op, chip, arch, *, weights_resident: float = 0.0, resident: Number = 0.0) -> dict[str, Number]:
+def cycle_causes(
+    op: Op, chip: "Chip", arch: Architecture, *, weights_resident: Number = 0.0, resident: Number = 0.0
+) -> Causes:
     """Seconds of one launch of `op` by cause, as above; they add up to cycle_s. Raises KeyError for an unknown kind.
 
     arch: an Architecture, such as the chip's (kernels.architectures.architecture_of). weights_resident: the part of its
@@ -65,33 +73,40 @@ def cycle_causes(op: Op, chip, arch, *, weights_resident: float = 0.0, resident:
     return KERNELS[op.kind](op, chip, arch, weights_resident, resident)
 
 
-def cycle_s(op: Op, chip, arch) -> Number:
+def cycle_s(op: Op, chip: "Chip", arch: Architecture) -> Seconds:
     """Seconds of one launch of `op`. Shape: that of the op's sizes."""
     return sum(cycle_causes(op, chip, arch).values())
 
 
-def _gemm(op, chip, arch, weights_resident, resident):
+if TYPE_CHECKING:
+    Timed = Callable[[Op, Chip, Architecture, Number, Number], Causes]  # weights_resident, resident
+
+    class Rereading(Protocol):
+        def __call__(self, op: Op, chip: Chip, arch: Architecture, *, resident: Number) -> Causes: ...
+
+
+def _gemm(op: Op, chip: "Chip", arch: Architecture, weights_resident: Number, resident: Number) -> Causes:
     return gemm(op, chip, arch, resident=resident, weights_resident=weights_resident)
 
 
-def _attention(op, chip, arch, _, resident):
+def _attention(op: Op, chip: "Chip", arch: Architecture, _: Number, resident: Number) -> Causes:
     few = few_queries(op.dims["q_len"], op.dims["kv_len"])
     return (decode_attention if few else prefill_attention)(op, chip, arch, resident=resident)
 
 
-def _rereading(kernel):
+def _rereading(kernel: "Rereading") -> "Timed":
     """`kernel` as KERNELS calls it: its operands may be in the L2, no weights of their own."""
     return lambda op, chip, arch, _, resident: kernel(op, chip, arch, resident=resident)
 
 
-def _streaming(kernel):
+def _streaming(kernel: "Callable[[Op, Chip, Architecture], Causes]") -> "Timed":
     """`kernel` as KERNELS calls it: nothing that it reads is taken as in the L2."""
     return lambda op, chip, arch, *_: kernel(op, chip, arch)
 
 
-POINTWISE = ("norm", "rope", "swiglu", "activation", "residual", "elementwise", "embedding", "softmax", "sample")
-POINTWISE += ("quantize", "topk", "pooling", "conv", "conv_update")
-KERNELS = {"gemm": _gemm, "attention": _attention}
+POINTWISE: tuple[str, ...] = ("norm", "rope", "swiglu", "activation", "residual", "elementwise", "embedding", "softmax")
+POINTWISE += ("sample", "quantize", "topk", "pooling", "conv", "conv_update")
+KERNELS: "dict[str, Timed]" = {"gemm": _gemm, "attention": _attention}
 KERNELS |= {
     kind: _rereading(kernel)
     for kind, kernel in {"kv_write": kv_append, "state_update": state_update, "grouped_gemm": grouped_gemm}.items()
@@ -103,7 +118,7 @@ KERNELS |= {
 KERNELS |= dict.fromkeys(POINTWISE, _streaming(pointwise))
 
 
-def sustained(arch, chip):
+def sustained(arch: Architecture, chip: "Chip") -> Architecture:
     """`arch` with MMA rates that hold on `chip`: benchmarks of one kernel run at boost clock and often on zeros, a
     model's pass at the clock that the power limit leaves for data that flips bits.
     """

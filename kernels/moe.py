@@ -9,55 +9,71 @@ an SM. Sources: vLLM's and SGLang's fused_moe Triton kernel and TensorRT-LLM's C
 """
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ridgepoint.kernels.architectures import AMPERE_MOE_TILES
-from ridgepoint.kernels.gemm import _by_cause, _candidates, _parts, operands, power_share
+from ridgepoint.kernels.architectures import AMPERE_MOE_TILES, Architecture
+from ridgepoint.kernels.gemm import (
+    Parts,
+    Rates,
+    Sizes,
+    _by_cause,
+    _candidates,
+    _parts,
+    operands,
+    power_share,
+    sm_limits,
+)
+from ridgepoint.ops import Causes, Floats, Number, Op, Seconds
+
+if TYPE_CHECKING:
+    from ridgepoint.hardware import Chip
 
 HEIGHTS = (8, 16, 32, 64, 128, 256)  # tile heights for which dims["tiles"] may give known counts
 
 
-def grouped_gemm(op, chip, arch, *, resident=0.0) -> dict[str, np.ndarray]:
+def grouped_gemm(op: Op, chip: "Chip", arch: Architecture, *, resident: Number = 0.0) -> Causes:
     """Seconds by cause of one launch of `op`: m pairs of token and expert, n, k, `active` experts expected to be used;
     the tiles follow from tokens, experts, top_k and imbalance, or are known: dims["tiles"], [..., HEIGHTS].
 
     resident: as in kernels/gemm.py. dims["untuned"]: True where an engine has no tuned tile for these experts and runs
     Triton's default: 16 rows if tokens <= experts, else 64, the first two of AMPERE_MOE_TILES. Ampere and Ada only.
     """
-    names = ("m", "n", "k", "active", "tokens", "experts")
-    given = (*(op.dims[name] for name in names), resident, op.dims.get("untuned", False))
-    sizes = [np.asarray(x, dtype=float) for x in given]
-    m, n, k, active, tokens, experts, resident, untuned = np.broadcast_arrays(*sizes)
-    widths, stored, efficiency = operands(op, chip, arch, arch.moe.tensor_efficiency)
+    dims = op.dims
+    given = (dims["m"], dims["n"], dims["k"], dims["active"], resident, dims["tokens"], dims["experts"])
+    sizes = [np.asarray(x, dtype=float) for x in (*given, dims.get("untuned", False))]
+    m, n, k, active, cached, tokens, experts, untuned = np.broadcast_arrays(*sizes)
+    widths, efficiency = operands(op, arch, arch.moe.tensor_efficiency)
     # Narrow weights: mma.sync kernels on every architecture, since asynchronous MMAs can't widen them. Marlin's
     # pipeline keeps its operands ahead of the MMAs (arXiv:2408.11743, section 3.2).
-    weight_only = stored[0] > stored[1]
+    weight_only = widths.shared[0] > widths.shared[1]
     tiles, turns = (AMPERE_MOE_TILES, 0.0) if weight_only else (arch.moe_tiles, arch.moe.turns)
-    limits = (chip.shared_bytes_per_sm, chip.registers_per_sm, chip.ctas_per_sm)
-    candidates = _candidates(tiles, (1,), *limits, *stored)
+    candidates = _candidates(tiles, (1,), sm_limits(chip), widths.shared)
     counts = _tile_counts(op, candidates[0])
     counts = np.broadcast_to(counts, m.shape + counts.shape[-1:])
-    rate = chip.fma_per_clock(op.dtype) * chip.tensor_cores_per_sm
-    power_fma = rate * power_share(op.dtype, arch)
-    changes = {"dram_efficiency": arch.moe.dram_efficiency, "step_clocks": 0.0, "overlap": arch.moe.overlap}
-    grouped = replace(arch, gemm=replace(arch.gemm, **changes))
+    fma = chip.fma_per_clock(op.dtype) * chip.tensor_cores_per_sm
+    fit = replace(arch.gemm, dram_efficiency=arch.moe.dram_efficiency, step_clocks=0.0, overlap=arch.moe.overlap)
+    grouped = replace(arch, gemm=fit)
 
-    def parts(candidates, counts, m, n, k, active, resident):
-        mean_rows = np.minimum(m / counts, candidates[0])
-        rates = (widths, chip, grouped, rate * efficiency, power_fma, 1 - active / counts, turns)
-        return _parts(candidates, mean_rows, n, k, counts, resident, *rates)
+    def parts(
+        candidates: Floats, counts: Floats, m: Floats, n: Floats, k: Floats, active: Floats, cached: Floats
+    ) -> Parts:
+        tile = Sizes(m=np.minimum(m / counts, candidates[0]), n=n, k=k, batch=counts, resident=cached)
+        power_fma, read_again = fma * power_share(op.dtype, arch), 1 - active / counts
+        rates = Rates(fma * efficiency, power_fma, weights_resident=read_again, turns=turns)
+        return _parts(candidates, tile, widths, rates, chip, grouped)
 
-    each = (m, n, k, active, resident)
+    each = (m, n, k, active, cached)
     total_s = parts(candidates, counts, *(x[..., None] for x in each))["total"]
     best = np.where(untuned > 0, np.where(tokens <= experts, 0, 1), np.argmin(total_s, axis=-1))
     chosen = np.take_along_axis(counts, best[..., None], axis=-1)[..., 0]
-    ideal_s = m * n * k / (chip.sm_count * rate * chip.clock_hz)
+    ideal_s = m * n * k / (chip.sm_count * fma * chip.clock_hz)
     found = parts(candidates[:, best], chosen, *each)
     return _by_cause(found, ideal_s, chip.clock_hz, arch.gemm.launch_clocks / chip.clock_hz)
 
 
-def _tile_counts(op, heights) -> np.ndarray:
+def _tile_counts(op: Op, heights: Floats) -> Floats:
     """[..., candidates]: tiles of all experts together."""
     if "tiles" in op.dims:
         return np.asarray(op.dims["tiles"])[..., [HEIGHTS.index(int(height)) for height in heights]]
@@ -65,7 +81,7 @@ def _tile_counts(op, heights) -> np.ndarray:
     return np.stack([by_height[int(height)] for height in heights], axis=-1)
 
 
-def route(op, chip, arch) -> dict[str, np.ndarray]:
+def route(op: Op, chip: "Chip", arch: Architecture) -> Causes:
     """Seconds by cause of what routes tokens to experts: softmax, top-k, counting, sorting, aligning to tiles. Several
     small kernels, of which only their number shows: one constant time for all.
     """
@@ -76,13 +92,13 @@ def route(op, chip, arch) -> dict[str, np.ndarray]:
     return streamed | {"launch": arch.moe.layer_clocks / chip.clock_hz + 0.0 * dram_s}
 
 
-def combine(op, chip, arch) -> dict[str, np.ndarray]:
+def combine(op: Op, chip: "Chip", arch: Architecture) -> Causes:
     """Seconds by cause of summing each token's results, weighted: a stream. Its launch is in that of `route`."""
     dram_s, vector_s = op.bytes / chip.dram_read_bytes_per_s, op.flops / chip.vector_flops_per_s
     return _streamed(dram_s, vector_s) | {"launch": 0.0 * dram_s}
 
 
-def _streamed(dram_s, vector_s) -> dict[str, np.ndarray]:
+def _streamed(dram_s: Seconds, vector_s: Seconds) -> Causes:
     """The longer of the two, under its name."""
     by_dram = dram_s >= vector_s
     return {"dram": dram_s * by_dram, "vector": vector_s * (1 - by_dram)}

@@ -6,10 +6,18 @@ rows of the busiest SM follow one another, so the time steps with every sm_count
 arithmetic only the longest is a cause: the others are hidden, and cost nothing.
 """
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
+from ridgepoint.kernels.architectures import Architecture
+from ridgepoint.ops import Causes, Op
 
-def pointwise(op, chip, arch) -> dict[str, np.ndarray]:
+if TYPE_CHECKING:
+    from ridgepoint.hardware import Chip
+
+
+def pointwise(op: Op, chip: "Chip", arch: Architecture) -> Causes:
     """Seconds by cause of one launch of `op` (dims rows, width): launch + start + max(rows on the busiest SM, DRAM,
     arithmetic). Kinds that share a row among CTAs have no entry in elements_per_clock. Data that the kernel before
     left in the L2 is charged to DRAM all the same.

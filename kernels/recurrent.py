@@ -8,7 +8,16 @@ Several (flash-linear-attention; Mamba-2's state-space dual, arXiv:2405.21060, s
 kernels pass on goes through DRAM. The walk over chunks is the part that can't be parallel.
 """
 
+from typing import TYPE_CHECKING
+
 import numpy as np
+
+from ridgepoint.kernels.architectures import Architecture
+from ridgepoint.ops import Causes, Number, Op, Seconds
+
+if TYPE_CHECKING:
+    from ridgepoint.hardware import Chip
+
 
 CASTS = 2  # elementwise kernels before the walk: decay, step and state, cast or transposed
 WHOLE_CHAIN = 4  # products of a chunk that wait for one another where one kernel does all
@@ -17,14 +26,14 @@ PREPARED_CHUNK = 16  # tokens; FlashKDA's
 STAGES = {True: 7, False: 5}  # kernels where they are several, with the delta rule and without
 
 
-def scan(op, chip, arch) -> dict[str, np.ndarray]:
+def scan(op: Op, chip: "Chip", arch: Architecture) -> Causes:
     """Seconds by cause of one scan (dims of ops.recurrence)."""
     if not (arch.recurrent.fused_delta_rule and op.dims["delta_rule"]):
         return _staged(op, chip, arch)
     return (_prepared if op.dims["decays"] > 1 else _fused)(op, chip, arch)
 
 
-def _fused(op, chip, arch) -> dict[str, np.ndarray]:
+def _fused(op: Op, chip: "Chip", arch: Architecture) -> Causes:
     """launch + states + waves * (waits + chunks * chain), or the stream of q, k, v and output where that is longer."""
     rate = chip.dram_read_bytes_per_s * arch.gemm.dram_efficiency
     causes = _walk(op, chip, arch, op.dims["chunk"], WHOLE_CHAIN, (op.bytes - op.kv_bytes) / rate)
@@ -34,7 +43,7 @@ def _fused(op, chip, arch) -> dict[str, np.ndarray]:
     }
 
 
-def _prepared(op, chip, arch) -> dict[str, np.ndarray]:
+def _prepared(op: Op, chip: "Chip", arch: Architecture) -> Causes:
     """As `_fused`, after a kernel that writes for each token q, k twice and two rows of chunk-wide matrices in 2-byte
     elements, and for each chunk its decays in fp32, all of which the walk reads.
     Source: MoonshotAI/FlashKDA, get_workspace_size.
@@ -52,12 +61,12 @@ def _prepared(op, chip, arch) -> dict[str, np.ndarray]:
     }
 
 
-def _launch_s(kernels, arch) -> float:
+def _launch_s(kernels: int, arch: Architecture) -> float:
     """Of the kernels of a scan and the small ones before."""
     return kernels * arch.pointwise.launch_s + CASTS * (arch.pointwise.launch_s + arch.pointwise.start_s)
 
 
-def _walk(op, chip, arch, chunk, chain, stream_s) -> dict[str, np.ndarray]:
+def _walk(op: Op, chip: "Chip", arch: Architecture, chunk: Number, chain: int, stream_s: Seconds) -> Causes:
     """Waves of CTAs that wait, then walk chunk by chunk; the stream, where that is longer. A chunk takes `chain`
     products in a row (latency), or its MMAs where those are longer: a larger MMA rate then shortens the whole walk, the
     padding of the last chunk and the SMs without a head included.
@@ -82,7 +91,7 @@ def _walk(op, chip, arch, chunk, chain, stream_s) -> dict[str, np.ndarray]:
     }
 
 
-def _staged(op, chip, arch) -> dict[str, np.ndarray]:
+def _staged(op: Op, chip: "Chip", arch: Architecture) -> Causes:
     """kernels * (launch + waits) + chunks * chain + what they move through DRAM, or their MMAs where those are longer.
     Chunks of many heads walk side by side, hidden behind the stream. Without the delta rule states only add up.
     """
@@ -100,7 +109,7 @@ def _staged(op, chip, arch) -> dict[str, np.ndarray]:
     }
 
 
-def state_update(op, chip, arch, *, resident=0.0) -> dict[str, np.ndarray]:
+def state_update(op: Op, chip: "Chip", arch: Architecture, *, resident: Number = 0.0) -> Causes:
     """Seconds by cause of one token's update of every state: launch + waits + the states through DRAM, read and
     written. resident: the part of them in the L2, as in a benchmark that repeats one update.
     """

@@ -1,11 +1,14 @@
 """The kernels of each kind of attention: grouped queries, sliding and chunked, sparse, latent, compressed."""
 
 from dataclasses import replace
+from typing import TYPE_CHECKING, TypedDict
 
 from ridgepoint.layers.sizes import Pass
 from ridgepoint.ops import (
+    Heads,
     Number,
     Op,
+    Tail,
     attention,
     attention_over,
     batched_linear,
@@ -25,8 +28,20 @@ from ridgepoint.ops import (
     visible_keys,
 )
 
+if TYPE_CHECKING:
+    from ridgepoint.model import Model
 
-def grouped_query(model, letter: str, p: Pass, count: int) -> list[Op]:
+
+class Shape(TypedDict):
+    """Of attention. v_head_dim: of V and the output, if not head_dim."""
+
+    heads: int
+    kv_heads: int
+    head_dim: int
+    v_head_dim: int | None
+
+
+def grouped_query(model: "Model", letter: str, p: Pass, count: int) -> list[Op]:
     """MHA, GQA or MQA over the whole context (F), a sliding window (S), a chunk (C), or the keys that an indexer picks
     (I: its own, T: that of the layer before).
     """
@@ -50,15 +65,17 @@ def grouped_query(model, letter: str, p: Pass, count: int) -> list[Op]:
     if model.full_rope or letter != "F":
         turned = model.rotary_dim or head_dim
         ops.append(rope(own + "rope", tokens=tokens, heads=heads, kv_heads=kv_heads, head_dim=turned, **number))
-    write = {"kv_heads": kv_heads, "head_dim": head_dim, "v_head_dim": v_head_dim}
-    ops.append(kv_write(own + "kv_write", tokens=tokens, **write, **p.cached(head_dim, count)))
+    cached = p.cached(head_dim, count)
+    ops.append(
+        kv_write(own + "kv_write", tokens=tokens, kv_heads=kv_heads, head_dim=head_dim, v_head_dim=v_head_dim, **cached)
+    )
     if letter == "I":
         ops += indexer(model, p, count)
-    shape = {"heads": heads, "kv_heads": kv_heads, "head_dim": head_dim}
-    shape["v_head_dim"] = None if v_head_dim == head_dim else v_head_dim
+    value_dim = None if v_head_dim == head_dim else v_head_dim
+    shape: Shape = {"heads": heads, "kv_heads": kv_heads, "head_dim": head_dim, "v_head_dim": value_dim}
     if p.precision is not None and p.precision.narrow_query:
-        narrow = {"width": heads * head_dim, "form": p.precision.kv_cache}
-        ops.append(quantize(own + "query_quant", tokens=tokens, **narrow, **number))
+        form = p.precision.kv_cache
+        ops.append(quantize(own + "query_quant", tokens=tokens, width=heads * head_dim, form=form, **number))
     ops += scores(model, letter, p, count, shape)
     if model.attention_gate_dim:  # y * sigmoid(gate)
         ops.append(swiglu(own + "attn_gate", tokens=tokens, intermediate=heads * v_head_dim, **number))
@@ -67,39 +84,53 @@ def grouped_query(model, letter: str, p: Pass, count: int) -> list[Op]:
     return [*ops, *p.projection("attention", own + "o_proj", o_width, model.hidden, count, bias)]
 
 
-def scores(model, letter: str, p: Pass, count: int, shape: dict) -> list[Op]:
-    """Attention itself over the keys that a layer of this letter sees."""
-    sizes = {"batch": p.batch, "q_len": p.q_len, **shape}
-    sizes |= p.number(count) if p.naive else p.cached(shape["head_dim"], count)
+def scores(model: "Model", letter: str, p: Pass, count: int, shape: Shape, key_elems: int | None = None) -> list[Op]:
+    """Attention itself over the keys that a layer of this letter sees. key_elems: as in ops.attention_over."""
     name = {"F": "", "S": "sliding_", "C": "chunked_"}.get(letter, "sparse_")
+    batch, q_len, keys = p.batch, p.q_len, seen_keys(model, letter, p)
+    if p.naive:
+        return naive_attention(prefix=name, batch=batch, q_len=q_len, kv_len=keys, **shape, **p.number(count))
+    name += "attention"
+    sinks = shape["heads"] if letter in "FS" and letter in model.sink_layers else 0
+    heads: Heads = {**shape, **p.cached(shape["head_dim"], count), "sinks": sinks}
     if letter in "FS":
         window = model.sliding_window if letter == "S" else None
-        if not p.naive:
-            sinks = shape["heads"] if letter in model.sink_layers else 0
-            return [attention(name + "attention", kv_len=p.kv_len, window=window, sinks=sinks, **sizes)]
-        keys = p.kv_len if window is None else smaller(p.kv_len, window + p.q_len - 1)
-    elif letter == "C":
-        chunk, keys = model.attention_chunk, p.kv_len
+        return [attention(name, batch=batch, q_len=q_len, kv_len=p.kv_len, window=window, **heads)]
+    if letter == "C":
+        chunk = model.attention_chunk
+        pairs = visible_in_chunk(q_len, p.kv_len, chunk)
+        op = attention_over(name, batch=batch, q_len=q_len, keys=keys, pairs=pairs, **heads)
         if p.one_query:
-            keys = (keys - 1) % chunk + 1
-        if not p.naive:
-            pairs = visible_in_chunk(p.q_len, p.kv_len, chunk)
-            op = attention_over(name + "attention", keys=keys, pairs=pairs, **sizes)
-            parts = 1 if p.one_query else -(-p.kv_len // chunk)  # each chunk is a sequence by itself
-            alike = {"batch": p.batch * parts, "q_len": p.q_len / parts, "kv_len": keys / parts}
-            return [op if p.one_query else replace(op, dims=op.dims | alike)]
-    else:
-        keys = smaller(p.kv_len, model.index_topk * p.q_len)  # no more than that are different
-        if not p.naive:
-            pairs = visible_keys(p.q_len, p.kv_len, model.index_topk)
-            window = model.index_topk
-            seen = {"keys": keys, "pairs": pairs, "window": window, "own_keys": True}
-            return [attention_over(name + "attention", **seen, **sizes)]
-    sizes.pop("key_elems", None)
-    return naive_attention(prefix=name, kv_len=keys, **sizes)
+            return [op]
+        parts = -(-p.kv_len // chunk)  # each chunk is a sequence by itself
+        return [replace(op, dims={**op.dims, "batch": batch * parts, "q_len": q_len / parts, "kv_len": keys / parts})]
+    pairs = visible_keys(q_len, p.kv_len, model.index_topk)
+    op = attention_over(
+        name,
+        batch=batch,
+        q_len=q_len,
+        keys=keys,
+        pairs=pairs,
+        window=model.index_topk,
+        own_keys=True,
+        key_elems=key_elems,
+        **heads,
+    )
+    return [op]
 
 
-def indexer(model, p: Pass, count: int) -> list[Op]:
+def seen_keys(model: "Model", letter: str, p: Pass) -> Number:
+    """Keys of a sequence that a layer of this letter reads in a pass."""
+    if letter == "F":
+        return p.kv_len
+    if letter == "S":
+        return smaller(p.kv_len, model.sliding_window + p.q_len - 1)
+    if letter == "C":
+        return (p.kv_len - 1) % model.attention_chunk + 1 if p.one_query else p.kv_len
+    return smaller(p.kv_len, model.index_topk * p.q_len)  # no more than that are different
+
+
+def indexer(model: "Model", p: Pass, count: int) -> list[Op]:
     """Picks the keys that sparse attention reads: cheap scores of all keys, and the largest of them.
     Source: DeepSeek-V3.2-Exp (DSA), and MiniMax-M3, whose indexer has no learned weights of its heads.
     """
@@ -115,17 +146,25 @@ def indexer(model, p: Pass, count: int) -> list[Op]:
     ]
 
 
-def select(model, p: Pass, count: int, ratio: int) -> list[Op]:
+def select(model: "Model", p: Pass, count: int, ratio: int) -> list[Op]:
     """Scores of one entry for every `ratio` keys, and the top-k of each query's, which reads them in fp32."""
     pairs, dim = visible_keys(p.q_len, p.kv_len) / ratio, model.index_head_dim
-    sizes = {"batch": p.batch, "q_len": p.q_len, "heads": model.index_heads, "dim": dim}
-    split = ratio > 1 or p.few  # kernels of a paged cache (DeepGEMM) do
-    op = index_scores("index_scores", keys=p.kv_len / ratio, pairs=pairs, split=split, **sizes, **p.indexed(dim, count))
-    chosen = p.number(count) | {"top_k": model.index_topk, "elem_bytes": 4}
-    return [op, choose("index_topk", rows=p.tokens, width=pairs / p.q_len, **chosen)]
+    op = index_scores(
+        "index_scores",
+        batch=p.batch,
+        q_len=p.q_len,
+        keys=p.kv_len / ratio,
+        pairs=pairs,
+        heads=model.index_heads,
+        dim=dim,
+        split=ratio > 1 or p.few,  # kernels of a paged cache (DeepGEMM) do
+        **p.indexed(dim, count),
+    )
+    number: Tail = {**p.number(count), "elem_bytes": 4}
+    return [op, choose("index_topk", rows=p.tokens, width=pairs / p.q_len, top_k=model.index_topk, **number)]
 
 
-def latent(model, letter: str, p: Pass, count: int) -> list[Op]:
+def latent(model: "Model", letter: str, p: Pass, count: int) -> list[Op]:
     """MLA: the cache holds one latent of kv_lora_rank and one rotated key a token. A prompt expands the latents into K
     and V of every head; a single query, and sparse attention, absorb the expansion into q and the output instead and
     run as MQA over the latents. Source: DeepSeek-V2, arXiv:2405.04434, section 2.1.
@@ -150,18 +189,29 @@ def latent(model, letter: str, p: Pass, count: int) -> list[Op]:
     absorbed = p.absorbed or letter != "F"
     if absorbed:
         ops.append(batched_linear("q_absorb", tokens=tokens, parts=heads, d_in=nope, d_out=latent_dim, **number))
-        shape = {"heads": heads, "kv_heads": 1, "head_dim": stored, "v_head_dim": latent_dim}
+        shape: Shape = {"heads": heads, "kv_heads": 1, "head_dim": stored, "v_head_dim": latent_dim}
     else:
         ops += p.projection(
             "attention", "kv_b_proj", latent_dim, heads * (nope + v_dim), count, rows=p.batch * p.kv_len
         )
         shape = {"heads": heads, "kv_heads": heads, "head_dim": nope + turned, "v_head_dim": v_dim}
     if letter == "F" and not p.naive:
-        dims = {"latent": latent_dim, "rope_dim": turned, "nope_dim": nope, "v_dim": v_dim}
-        sizes = {"batch": p.batch, "q_len": p.q_len, "kv_len": p.kv_len, "heads": heads, "absorbed": absorbed, **dims}
-        attended = [latent_attention("attention", **sizes, **(cached if absorbed else number))]
+        op = latent_attention(
+            "attention",
+            batch=p.batch,
+            q_len=p.q_len,
+            kv_len=p.kv_len,
+            heads=heads,
+            absorbed=absorbed,
+            latent=latent_dim,
+            rope_dim=turned,
+            nope_dim=nope,
+            v_dim=v_dim,
+            **(cached if absorbed else number),
+        )
+        attended = [op]
     else:
-        attended = scores(model, letter, p, count, shape if p.naive or not absorbed else shape | {"key_elems": stored})
+        attended = scores(model, letter, p, count, shape, key_elems=stored if absorbed else None)
     if absorbed:
         ops += attended
         ops.append(batched_linear("v_up", tokens=tokens, parts=heads, d_in=latent_dim, d_out=v_dim, **number))
@@ -172,7 +222,7 @@ def latent(model, letter: str, p: Pass, count: int) -> list[Op]:
     return [*ops, *p.projection("attention", "o_proj", heads * v_dim, hidden, count)]
 
 
-def compressed(model, letter: str, p: Pass, count: int) -> list[Op]:
+def compressed(model: "Model", letter: str, p: Pass, count: int) -> list[Op]:
     """DeepSeek-V4: queries of all heads share one key, which is the value too. Every layer sees a window (S); some also
     one entry for every few tokens, the best of them by an indexer (A); some all of very compressed entries (H).
     """
@@ -189,16 +239,26 @@ def compressed(model, letter: str, p: Pass, count: int) -> list[Op]:
         kv_write("kv_write", tokens=tokens, kv_heads=1, head_dim=dim, v_head_dim=0, **p.cached(dim, count)),
         *compressor,
     ]
-    shape = {"heads": heads, "kv_heads": 1, "head_dim": dim, "batch": p.batch, "q_len": p.q_len}
+    shape: Shape = {"heads": heads, "kv_heads": 1, "head_dim": dim, "v_head_dim": dim}
+    batch, q_len = p.batch, p.q_len
     if p.naive:
-        ops += naive_attention(prefix=name.removesuffix("attention"), kv_len=keys + entries, **shape, **number)
+        prefix = name.removesuffix("attention")
+        ops += naive_attention(prefix=prefix, batch=batch, q_len=q_len, kv_len=keys + entries, **shape, **number)
     else:
-        pairs = visible_keys(p.q_len, p.kv_len, window) + pairs
-        sinks = heads if letter in model.sink_layers else 0
-        seen = smaller(p.kv_len, window) + seen
-        shape |= {"v_head_dim": dim, "key_elems": dim, "window": seen, "sinks": sinks, **p.cached(dim, count)}
-        shape["own_keys"] = letter == "A"
-        ops.append(attention_over(name, keys=keys + entries, pairs=pairs, **shape))
+        op = attention_over(
+            name,
+            batch=batch,
+            q_len=q_len,
+            keys=keys + entries,
+            pairs=visible_keys(q_len, p.kv_len, window) + pairs,
+            key_elems=dim,
+            window=smaller(p.kv_len, window) + seen,
+            sinks=heads if letter in model.sink_layers else 0,
+            own_keys=letter == "A",
+            **shape,
+            **p.cached(dim, count),
+        )
+        ops.append(op)
     groups, o_rank = model.o_groups, model.o_lora_rank
     return [
         *ops,
@@ -207,7 +267,7 @@ def compressed(model, letter: str, p: Pass, count: int) -> list[Op]:
     ]
 
 
-def compressed_keys(model, letter: str, p: Pass, count: int) -> tuple[str, list[Op], Number, Number, Number]:
+def compressed_keys(model: "Model", letter: str, p: Pass, count: int) -> tuple[str, list[Op], Number, Number, Number]:
     """What a layer sees beside its window: (the name of its attention, the kernels that compress the keys, the entries
     that are read, the pairs of a query and an entry, the most entries that one query sees).
     """
@@ -230,16 +290,16 @@ def compressed_keys(model, letter: str, p: Pass, count: int) -> tuple[str, list[
         return "compressed_attention", ops, entries, pairs, smaller(p.kv_len / ratio, model.index_topk)
     if letter == "H":
         ratio = model.heavy_ratio
-        pool = {"ratio": ratio, "width": dim, "out_width": dim, "weights": ratio * dim + dim}
+        pool = ratio * dim + dim
         ops = [
             linear("heavy_proj", tokens=tokens, d_in=hidden, d_out=2 * dim, **number),
-            pooling("heavy_compress", tokens=tokens, **pool, **number),
+            pooling("heavy_compress", tokens=tokens, ratio=ratio, width=dim, out_width=dim, weights=pool, **number),
         ]
         return "heavy_attention", ops, p.kv_len / ratio, visible_keys(p.q_len, p.kv_len) / ratio, p.kv_len / ratio
     return "sliding_attention", [], 0, 0, 0
 
 
-def attention_mixer(model, letter: str, p: Pass, count: int) -> list[Op]:
+def attention_mixer(model: "Model", letter: str, p: Pass, count: int) -> list[Op]:
     """Whichever attention the model has."""
     if model.o_groups:
         return compressed(model, letter, p, count)

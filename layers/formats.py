@@ -6,9 +6,14 @@ Embeddings, norms and the LM head stay 16-bit, as quantised checkpoints keep the
 """
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, overload
 
 from ridgepoint.inputs import InputError, pick
-from ridgepoint.ops import Number
+from ridgepoint.ops import Floats, Number
+
+if TYPE_CHECKING:
+    from ridgepoint.hardware import Chip
+    from ridgepoint.kernels.architectures import Architecture
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +37,10 @@ class Format:
         per_row = (self.scale_bytes + self.zero_bytes) * (width / self.group if self.group else 1.0)
         return rows * (width * self.bits / 8 + per_row) + self.tensor_bytes
 
+    @overload
+    def element_bytes(self, width: float) -> float: ...
+    @overload
+    def element_bytes(self, width: Floats) -> Floats: ...
     def element_bytes(self, width: Number) -> Number:
         """Mean bytes of one element of a row of `width`, scales included; per-tensor scales are left out."""
         return self.bits / 8 + (self.scale_bytes + self.zero_bytes) / (self.group or width)
@@ -100,7 +109,7 @@ class Precision:
     )
     parts: tuple[tuple[str, "Precision"], ...] = ()  # of PARTS, those whose linear layers have formats of their own
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         weights, activations = self.weights.name, self.activations.name
         partners = {"int8": ("int8", "int4", "int4-zero"), "fp8": ("fp8", "int4", "int4-zero"), "nvfp4": ("nvfp4",)}
         if activations in partners and weights not in partners[activations]:
@@ -148,7 +157,7 @@ class Precision:
     def describe(self) -> str:
         """One phrase for the card."""
 
-        def shown(form):
+        def shown(form: Format) -> str:
             return form.name + (f" (groups of {form.group})" if form.group else "")
 
         roles = f"weights {shown(self.weights)}, activations {shown(self.activations)}, KV cache {shown(self.kv_cache)}"
@@ -156,7 +165,9 @@ class Precision:
         return f"{self.name}: {roles}{others}"
 
 
-def precision_of(dtype: str, weights=None, activations=None, kv_cache=None) -> Precision:
+def precision_of(
+    dtype: str, weights: str | None = None, activations: str | None = None, kv_cache: str | None = None
+) -> Precision:
     """The Precision of a case: None is `dtype`. Raises InputError for an unknown format."""
     return Precision(
         weights=FORMATS[pick("weights", weights or dtype, WEIGHT_FORMATS)],
@@ -168,15 +179,15 @@ def precision_of(dtype: str, weights=None, activations=None, kv_cache=None) -> P
 def in_dtype(own: Precision, dtype: str) -> Precision:
     """`own` with its 16-bit roles in `dtype`."""
 
-    def form(old: Format, known: dict) -> Format:
+    def form(old: Format, known: dict[str, Format]) -> Format:
         return known[dtype] if old.name in SIXTEEN else old
 
-    formats = {"weights": form(own.weights, FORMATS), "activations": form(own.activations, FORMATS)}
+    weights, activations = form(own.weights, FORMATS), form(own.activations, FORMATS)
     parts = tuple((part, in_dtype(inner, dtype)) for part, inner in own.parts)
-    return replace(own, **formats, kv_cache=form(own.kv_cache, KV_FORMATS), parts=parts)
+    return replace(own, weights=weights, activations=activations, kv_cache=form(own.kv_cache, KV_FORMATS), parts=parts)
 
 
-def on_chip(wanted: Precision, chip, arch, dtype: str = "bf16") -> tuple[Precision, str]:
+def on_chip(wanted: Precision, chip: "Chip", arch: "Architecture", dtype: str = "bf16") -> tuple[Precision, str]:
     """What engines run of `wanted` on `chip`, whose Architecture is `arch`, and a note where that is something else: 8-
     and 4-bit floats without their MMAs run weight-only (Marlin in vLLM). Raises InputError where the chip has no rate
     and engines no such path.

@@ -4,14 +4,19 @@
 Kernels that differ between kinds of layers have different names, so that those of one name are alike.
 """
 
+from typing import TYPE_CHECKING
+
 from ridgepoint.layers.attention import attention_mixer
 from ridgepoint.layers.mlps import both, dense, mixture
 from ridgepoint.layers.recurrent import recurrent
 from ridgepoint.layers.sizes import Pass
 from ridgepoint.ops import Op, add_rms_norm, linear, residual_add, rms_norm
 
+if TYPE_CHECKING:
+    from ridgepoint.model import Model
 
-def after(model, part: str, p: Pass, count: int) -> list[Op]:
+
+def after(model: "Model", part: str, p: Pass, count: int) -> list[Op]:
     """What follows a part: its output joins the residual stream, which is normed for the next part."""
     number, tokens, hidden = p.number(count), p.tokens, model.hidden
     if model.parallel_block and part == "attn":  # one norm for both parts; their sum joins with the MLP

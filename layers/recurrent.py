@@ -1,10 +1,15 @@
 """The kernels of recurrent layers."""
 
+from typing import TYPE_CHECKING
+
 from ridgepoint.layers.sizes import Pass
 from ridgepoint.ops import Op, causal_conv, gated_norm, recurrence
 
+if TYPE_CHECKING:
+    from ridgepoint.model import Model
 
-def recurrent(model, letter: str, p: Pass, count: int) -> list[Op]:
+
+def recurrent(model: "Model", letter: str, p: Pass, count: int) -> list[Op]:
     """Mamba-2 (M), gated delta net (G), Kimi delta attention (K): projections, a short convolution over q, k and v (B,
     C and x), the recurrence, a gated norm.
     """
@@ -23,14 +28,14 @@ def recurrent(model, letter: str, p: Pass, count: int) -> list[Op]:
     if letter == "K":
         ops += p.projection("attention", name + "decay_proj", key_dim, keys, count)
     bias, taps = channels if model.conv_bias else 0, model.linear_conv_width
-    one_per_head = {"rows": tokens * heads, "width": value_dim, "weights": value_dim}
-    norm = {"rows": tokens, "width": values, "weights": values} if letter == "M" else one_per_head
-    sizes = {"batch": p.batch, "q_len": p.q_len}
+    norms, norm_width = (1, values) if letter == "M" else (heads, value_dim)
     return [
         *ops,
-        causal_conv(name + "conv", channels=channels, taps=taps, bias=bias, **sizes, **number),
+        causal_conv(name + "conv", batch=p.batch, q_len=p.q_len, channels=channels, taps=taps, bias=bias, **number),
         recurrence(
             name + ("state_update" if p.one_query else "scan"),
+            batch=p.batch,
+            q_len=p.q_len,
             key_heads=key_heads,
             value_heads=heads,
             key_dim=key_dim,
@@ -40,9 +45,8 @@ def recurrent(model, letter: str, p: Pass, count: int) -> list[Op]:
             state_elem_bytes=model.state_elem_bytes,
             decays=key_dim if letter == "K" else 1,
             weights=weights,
-            **sizes,
             **number,
         ),
-        gated_norm(name + "norm", **norm, **number),
+        gated_norm(name + "norm", rows=tokens * norms, width=norm_width, weights=norm_width, **number),
         *p.projection("attention", name + "out_proj", values, hidden, count),
     ]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ridgepoint.layers.formats import Precision
-from ridgepoint.ops import Number, Op, few_queries, linear, quantize
+from ridgepoint.ops import Cached, Number, Op, Tail, few_queries, linear, quantize
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,15 +46,15 @@ class Pass:
         """Few new tokens after a long context: decode's kernels."""
         return few_queries(self.q_len, self.kv_len)
 
-    def number(self, count: int) -> dict:
+    def number(self, count: int) -> Tail:
         return {"dtype": self.dtype, "elem_bytes": self.elem_bytes, "count": count}
 
-    def cached(self, width: int, count: int) -> dict:
+    def cached(self, width: int, count: int) -> Cached:
         """`number`, with what an element of the cache takes, whose scales each span `width` elements."""
         held = self.elem_bytes if self.precision is None else self.precision.kv_cache.element_bytes(width)
         return {**self.number(count), "kv_elem_bytes": held}
 
-    def indexed(self, dim: int, count: int) -> dict:
+    def indexed(self, dim: int, count: int) -> Cached:
         """`cached` for the keys of an indexer, with what they are multiplied in."""
         if self.precision is None or not self.precision.floats_8_bit:
             return {**self.number(count), "kv_elem_bytes": self.elem_bytes}

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -32,8 +33,7 @@ def neighbours(kernels: list[Point]) -> list[list[Point]]:
     groups: list[list[Point]] = []
     for point in sorted(kernels, key=lambda p: (p.colour, p.x)):
         last = groups[-1][-1] if groups else None
-        close = last and max(point.x / last.x, point.y / last.y, last.y / point.y) < 1.6
-        if close and point.colour == last.colour:
+        if last and point.colour == last.colour and max(point.x / last.x, point.y / last.y, last.y / point.y) < 1.6:
             groups[-1].append(point)
         else:
             groups.append([point])
@@ -78,8 +78,8 @@ def arrange(places, targets: np.ndarray, curves: np.ndarray, markers: np.ndarray
         for index, (boxes, target) in enumerate(zip(places, targets, strict=True)):
             rest = {other: box for other, box in best.items() if other != index}
             lines = np.array([leader(targets[other], box) for other, box in rest.items()]).reshape(-1, 30, 2)
-            known = (target, curves, lines, markers, np.concatenate([taken, ends(list(rest.values()))]))
-            best[index] = min(boxes, key=lambda box, known=known: hidden(box, *known))
+            hides = partial(hidden, target, curves, lines, markers, np.concatenate([taken, ends(list(rest.values()))]))
+            best[index] = min(boxes, key=hides)
     return [best[index] for index in range(len(best))]
 
 
@@ -99,7 +99,7 @@ def leader(target: np.ndarray, box: Bbox) -> np.ndarray:
 
 
 def hidden(
-    box: Bbox, target: np.ndarray, curves: np.ndarray, lines: np.ndarray, markers: np.ndarray, taken: np.ndarray
+    target: np.ndarray, curves: np.ndarray, lines: np.ndarray, markers: np.ndarray, taken: np.ndarray, box: Bbox
 ) -> int:
     """How much a label in `box` and its leader would hide or cross: points of curves, markers, and most of all other
     labels and their leaders, `lines`.
@@ -107,7 +107,7 @@ def hidden(
     (low, high), own = box.padded(3).get_points(), leader(target, box)
 
     def crossed(others: np.ndarray) -> int:
-        return ((own > others[:, :1]) & (own < others[:, 1:])).all(axis=2).any(axis=1).sum()
+        return int(np.any(np.all((own > others[:, :1]) & (own < others[:, 1:]), axis=2), axis=1).sum())
 
     def under(others: np.ndarray) -> int:
         return ((others[:, 1] > low) & (others[:, 0] < high)).all(axis=1).sum()

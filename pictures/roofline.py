@@ -24,7 +24,7 @@ def finding(est: Estimate) -> str:
     parts = []
     for name, phase in phases(est):
         causes = phase.causes()
-        cause = max(causes, key=causes.get)
+        cause = max(causes, key=lambda name: causes[name])
         parts.append(f"of {name}: {SHORT[cause]} ({causes[cause] / phase.total('time_s'):.0%})")
     return f"Largest part {', '.join(parts)}"
 
@@ -58,9 +58,10 @@ def accounts(phase: Phase) -> dict[str, list[tuple[str, float]]]:
     """The kernels of a phase and their shares of its time: "labelled" ones, those "drawn" but too short for a label,
     and those "not drawn", which have no FLOPs (copies, the host) and so no place in a roofline.
     """
-    total_s, found = phase.total("time_s"), {"labelled": [], "drawn": [], "not drawn": []}
+    total_s = phase.total("time_s")
+    found: dict[str, list[tuple[str, float]]] = {"labelled": [], "drawn": [], "not drawn": []}
     for kernel in sorted(phase.kernels, key=lambda kernel: -kernel.time_s):
-        share = kernel.time_s / total_s
+        share = float(kernel.time_s / total_s)
         has_place = kernel.flops and kernel.time_s
         where = "not drawn" if not has_place else "labelled" if share >= LABEL_SHARE else "drawn"
         if share:
@@ -87,13 +88,13 @@ def points(est: Estimate) -> list[Point]:
             COLOURS[name],
             shown_share(kernel.name, share),
             share,
-            kernel.flops / kernel.bytes,
-            kernel.flops / kernel.time_s,
+            float(kernel.flops / kernel.bytes),
+            float(kernel.flops / kernel.time_s),
         )
         for name, phase in phases(est)
         for kernel in phase.kernels
         if kernel.flops and kernel.time_s
-        for share in [kernel.time_s / phase.total("time_s")]
+        for share in [float(kernel.time_s / phase.total("time_s"))]
     ]
 
 
@@ -129,7 +130,7 @@ def draw(est: Estimate, overrides: dict[str, str] | None = None) -> plt.Figure:
     unseen = [line for name, phase in phases(est) for line in statements(name, phase)]
     below = figure.supxlabel(wrapped(unseen, WIDTH), ha="left", fontsize=9, color="#444444")
     for (name, _), metric in zip(phases(est), ("TTFT", "TPOT"), strict=False):
-        label = f"{name}: {metric} {seconds(est.ttft_s if metric == 'TTFT' else est.tpot_s)}"
+        label = f"{name}: {metric} {seconds(float(est.ttft_s if metric == 'TTFT' else est.tpot_s))}"
         axes.scatter([], [], s=150, color=COLOURS[name], alpha=0.7, label=label)
     curves, values = roofs(axes, est, x_low, x_high)
     legend = axes.legend(loc="upper left", title="marker area: share of the phase's time", alignment="left", fontsize=9)

@@ -7,13 +7,19 @@ import stat
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ridgepoint.inputs import MAX_SIZE, InputError, nearest, pick, shown
 from ridgepoint.layers.formats import Precision, Unread
 from ridgepoint.model import Model
 from ridgepoint.readers.checkpoints import formats_or_why
-from ridgepoint.readers.config import Config, defaults
+from ridgepoint.readers.config import Config, Json, defaults
 from ridgepoint.readers.families import FAMILIES
+
+if TYPE_CHECKING:
+    from ridgepoint.readers.traced import TracedModel
+
+    AnyModel = Model | TracedModel
 
 CATALOGUE = Path(__file__).resolve().parent.parent / "catalog" / "models"
 MAX_FILE_BYTES = 2**24
@@ -22,12 +28,17 @@ MAX_FILE_BYTES = 2**24
 # Files and names ------------------------------------------------------------------------------------------
 
 
-def language_model(values: object) -> tuple[str, dict]:
+def json_object(values: object) -> Json:
+    """A parsed config.json. Raises InputError where it is no object."""
+    if not isinstance(values, dict):
+        raise InputError(f"a config.json is one object, not {shown(values)}")
+    return values
+
+
+def language_model(values: Json) -> tuple[str, Json]:
     """(model_type, keys) of the language model in a parsed config.json, of one that sees or hears too. Raises
     InputError where that is no model's config.
     """
-    if not isinstance(values, dict):
-        raise InputError(f"a config.json is one object, not {shown(values)}")
     family, text = values.get("model_type"), values.get("text_config")
     if isinstance(text, dict):
         outer = {key: values[key] for key in ("tie_word_embeddings",) if key in values}
@@ -50,7 +61,7 @@ NO_DECODERS = re.compile(
 OWN_HEAD = ("chatglm",)  # whose class of the bare name, ChatGLMModel, has the LM head of its published files
 
 
-def refuse_other_kinds(family: str, values: dict, keys: dict) -> None:
+def refuse_other_kinds(family: str, values: Json, keys: Json) -> None:
     """Raises InputError for what is no decoder that generates tokens, or has parts that neither a graph nor a trace
     can show, by the keys that say so: at once, before anything is built.
     """
@@ -73,7 +84,7 @@ def refuse_other_kinds(family: str, values: dict, keys: dict) -> None:
 TOWERS = ("vision_config", "audio_config", "vision_tower_config", "speech_config")
 
 
-def left_out(values: dict) -> str:
+def left_out(values: Json) -> str:
     """What of a published model its language model leaves out, as a sentence; "" if nothing."""
     towers = [
         name.removesuffix("_config").removesuffix("_tower") for name in TOWERS if isinstance(values.get(name), dict)
@@ -85,7 +96,7 @@ def left_out(values: dict) -> str:
     return f"the language model alone: the {' and '.join(towers)} tower{about} and its projector are left out"
 
 
-def _tower_parameters(tower: dict) -> int:
+def _tower_parameters(tower: Json) -> int:
     """Of a tower's blocks, from its own sizes: attention's four matrices and the MLP's two; 0 if it doesn't say."""
 
     def first(*names: str) -> int:
@@ -98,6 +109,7 @@ def _tower_parameters(tower: dict) -> int:
 
 def model_from_config(values: object, *, name: str, title: str, source: str = "") -> Model:
     """The model that a parsed config.json describes, if its family has an explicit graph. Raises InputError."""
+    values = json_object(values)
     family, keys = language_model(values)
     family = pick("model_type", family, FAMILIES)
     refuse_other_kinds(family, values, keys)
@@ -107,7 +119,7 @@ def model_from_config(values: object, *, name: str, title: str, source: str = ""
     return Model(name=name, title=title, family=family, source=source, quantization=formats, **fields)
 
 
-def checkpoint_formats(values: dict) -> Precision | Unread | None:
+def checkpoint_formats(values: Json) -> Precision | Unread | None:
     """What the quantization_config of a config.json asks for, if there is one."""
     own = values.get("quantization_config")
     if own is None and isinstance(values.get("text_config"), dict):
@@ -115,10 +127,11 @@ def checkpoint_formats(values: dict) -> Precision | Unread | None:
     return None if own is None else formats_or_why({"quantization_config": own})
 
 
-def any_model(values: object, *, name: str, title: str, source: str = ""):
+def any_model(values: object, *, name: str, title: str, source: str = "") -> "AnyModel":
     """The Model that a parsed config.json describes, or the TracedModel of a family without an explicit graph. Raises
     InputError.
     """
+    values = json_object(values)
     family, keys = language_model(values)
     if family in FAMILIES:
         return model_from_config(values, name=name, title=title, source=source)
@@ -141,7 +154,7 @@ def any_model(values: object, *, name: str, title: str, source: str = ""):
     )
 
 
-def load_model(path: Path):
+def load_model(path: Path) -> "AnyModel":
     """The Model or TracedModel in a config.json, or in a folder that holds one. Raises InputError."""
     folder = os.path.isdir(path)  # unlike Path.is_dir, False for a path that is too long or not to be searched
     file = path / "config.json" if folder else path
@@ -210,7 +223,7 @@ def catalogue_names() -> tuple[str, ...]:
 @lru_cache(maxsize=64)
 def catalogue_model(name: str) -> Model:
     """The catalogue's model of that name."""
-    values = _read(CATALOGUE / f"{name}.json")
+    values = json_object(_read(CATALOGUE / f"{name}.json"))
     title = values["_hub"][0].split("/")[-1].removeprefix("Meta-").removesuffix("-hf").removesuffix("-pt")
     return model_from_config(values, name=name, title=title, source=values["_source"])
 
@@ -218,7 +231,7 @@ def catalogue_model(name: str) -> Model:
 @lru_cache(maxsize=1)
 def hub_names() -> dict[str, str]:
     """The catalogue's name for each name on the Hugging Face hub, in lower case. Reads all files."""
-    files = {name: _read(CATALOGUE / f"{name}.json") for name in catalogue_names()}
+    files = {name: json_object(_read(CATALOGUE / f"{name}.json")) for name in catalogue_names()}
     return {hub.lower(): name for name, values in files.items() for hub in values["_hub"]}
 
 
@@ -237,12 +250,12 @@ def plain_names() -> dict[str, str]:
     return {plain(hub): name for hub, name in hub_names().items()} | {plain(name): name for name in catalogue_names()}
 
 
-def find_model(name: str):
+def find_model(name: object) -> "AnyModel":
     """The Model (or TracedModel) of a name in the catalogue or on the hub (an -Instruct has its base's sizes), or of a
     config.json or the folder that holds it. Raises InputError.
     """
     if not isinstance(name, str) or not name:
-        return pick("model", name, catalogue_names())
+        name = pick("model", name, catalogue_names())  # raises: it is none
     if name.lower() in catalogue_names():
         return catalogue_model(name.lower())
     try:

@@ -2,16 +2,18 @@
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 
 from ridgepoint.inputs import InputError, check_size, pick, shown
 from ridgepoint.layers.formats import FORMATS, PARTS, Precision, Unread, precision_of
+from ridgepoint.readers.config import Json
 
 # Checkpoints -------------------------------------------------------------------------------------------------------
 
 
-def from_checkpoint(config: dict, dtype: str = "bf16") -> Precision:
+def from_checkpoint(config: object, dtype: str = "bf16") -> Precision:
     """The Precision that a checkpoint asks for: `config` is a Hugging Face config.json (or its quantization_config), or
     ModelOpt's hf_quant_config.json. Parts whose linear layers it leaves out are `dtype`. Raises InputError for a method
     that isn't known here.
@@ -31,7 +33,7 @@ def from_checkpoint(config: dict, dtype: str = "bf16") -> Precision:
         raise InputError("quantization_config has a key of a kind that isn't known here") from error
 
 
-def formats_or_why(config: dict) -> Precision | Unread:
+def formats_or_why(config: object) -> Precision | Unread:
     """from_checkpoint, or why it refuses."""
     try:
         return from_checkpoint(config)
@@ -39,7 +41,7 @@ def formats_or_why(config: dict) -> Precision | Unread:
         return Unread(str(error))
 
 
-def _checkpoint(quantization: dict, required: bool, dtype: str) -> Precision:
+def _checkpoint(quantization: Json, required: bool, dtype: str) -> Precision:
     algorithm, plain = quantization.get("quant_algo"), precision_of(dtype)
     method = str(quantization.get("quant_method") or "").lower()
     if not method and not algorithm:
@@ -54,7 +56,7 @@ def _checkpoint(quantization: dict, required: bool, dtype: str) -> Precision:
     return replace(whole, parts=tuple((part, own) for part in _left_out(quantization)))
 
 
-def _by_method(method: str, quantization: dict, dtype: str) -> Precision:
+def _by_method(method: str, quantization: Json, dtype: str) -> Precision:
     known = ("gptq", "awq", "fp8", "fbgemm_fp8", "compressed-tensors", "mxfp4", "bitsandbytes", "modelopt")
     pick("quant_method", method, known)
     if method in ("gptq", "awq"):
@@ -84,10 +86,10 @@ PROBES = {
 }
 
 
-def _left_out(quantization: dict) -> list[str]:
+def _left_out(quantization: Json) -> list[str]:
     """The parts whose linear layers no layer has quantised; a few layers left out by number don't count."""
     names = ("ignore", "modules_to_not_convert", "exclude_modules")
-    entries = next((quantization[name] for name in names if quantization.get(name)), [])
+    entries: list[object] = next((quantization[name] for name in names if quantization.get(name)), [])
     often = Counter(re.sub(r"\d+", "0", str(entry)) for entry in entries)
     patterns = [entry for entry, times in often.items() if times > 3 or "0" not in entry]
     return [part for part, probes in PROBES.items() if any(_names(p, probe) for p in patterns for probe in probes)]
@@ -130,15 +132,17 @@ def _part(name: str) -> str:
     return "mlp" if re.search(r"\.(mlp|ffn)\.", name) else "attention"
 
 
-def _mixed(quantization: dict, rest: Precision, dtype: str) -> Precision:
+def _mixed(quantization: Json, rest: Precision, dtype: str) -> Precision:
     """ModelOpt's MIXED_PRECISION: an algorithm by layer. Of each part its most frequent; `rest` where it has none."""
-    votes = {part: Counter() for part in PARTS}
+    votes: dict[str, Counter[str]] = {part: Counter() for part in PARTS}
     for name, entry in quantization["quantized_layers"].items():
         if "lm_head" not in name:
             votes[_part(name)][entry["quant_algo"]] += 1
     kv = {"kv_cache_quant_algo": quantization.get("kv_cache_quant_algo")}
     kv["kv_cache_scheme"] = quantization.get("kv_cache_scheme")
-    found = {part: _modelopt(kv | {"quant_algo": max(v, key=v.get)}, dtype) for part, v in votes.items() if v}
+    found = {
+        part: _modelopt(kv | {"quant_algo": max(v, key=lambda name: v[name])}, dtype) for part, v in votes.items() if v
+    }
     if not found:
         raise InputError("MIXED_PRECISION without quantized_layers")
     first = found.get("experts") or next(iter(found.values()))
@@ -147,7 +151,7 @@ def _mixed(quantization: dict, rest: Precision, dtype: str) -> Precision:
     return replace(first, parts=tuple((part, own) for part, own in others if own != first))
 
 
-def _fp8(block, dtype: str, kv_cache=None) -> Precision:
+def _fp8(block: Sequence[object] | None, dtype: str, kv_cache: str | None = None) -> Precision:
     """fp8 by fp8; `block`: [rows, columns] of a weight that share a scale, 128 activations then share one too."""
     plain = precision_of(dtype, "fp8", "fp8", kv_cache)
     if not block:
@@ -157,7 +161,7 @@ def _fp8(block, dtype: str, kv_cache=None) -> Precision:
     return replace(plain, weights=weights, activations=replace(plain.activations, group=columns))
 
 
-def _integer_weights(bits: int, group: int, zero: bool, dtype: str, kv_cache=None) -> Precision:
+def _integer_weights(bits: int, group: int, zero: bool, dtype: str, kv_cache: str | None = None) -> Precision:
     """Weight-only int4 or int8, group < 0: one scale per output channel."""
     if bits not in (4, 8):
         raise InputError(f"{bits}-bit weights are not modelled; 4 and 8 are")
@@ -167,14 +171,15 @@ def _integer_weights(bits: int, group: int, zero: bool, dtype: str, kv_cache=Non
     return replace(precision_of(dtype, None, None, kv_cache), weights=form)
 
 
-def _compressed_tensors(quantization: dict, dtype: str) -> Precision:
+def _compressed_tensors(quantization: Json, dtype: str) -> Precision:
     groups = list(quantization.get("config_groups", {}).values())
     if not groups:
         raise InputError("compressed-tensors: no config_groups")
     weights, inputs = groups[0].get("weights") or {}, groups[0].get("input_activations")
     bits, kind = int(weights.get("num_bits", 16)), weights.get("type", "int")
     kv = quantization.get("kv_cache_scheme") or {}
-    kv_cache = {("float", 8): "fp8", ("int", 8): "int8"}.get((kv.get("type"), kv.get("num_bits")))
+    known: dict[tuple[object, object], str] = {("float", 8): "fp8", ("int", 8): "int8"}
+    kv_cache = known.get((kv.get("type"), kv.get("num_bits")))
     group = int(weights.get("group_size") or -1)
     if kind == "float" and bits == 4:
         form = "mxfp4" if group == 32 else "nvfp4"
@@ -191,7 +196,7 @@ def _compressed_tensors(quantization: dict, dtype: str) -> Precision:
     return weight_only
 
 
-def _modelopt(quantization: dict, dtype: str) -> Precision:
+def _modelopt(quantization: Json, dtype: str) -> Precision:
     """TensorRT Model Optimizer: quant_algo and kv_cache_quant_algo."""
     algorithms = {
         "FP8": ("fp8", "fp8"),

@@ -1,6 +1,11 @@
 """A Hugging Face config.json whose keys are asked for one by one: each checked, with its family's default."""
 
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
 from ridgepoint.inputs import MAX_SIZE, InputError, check_size, shown
+
+Json = dict[str, Any]  # an object of a JSON file
 
 LETTERS = {
     "full_attention": "F",
@@ -18,11 +23,11 @@ LLAMA_SIZES = {"hidden_size": 4096, "num_hidden_layers": 32, "num_attention_head
 GEMMA_2B = {"hidden_size": 2304, "num_hidden_layers": 26, "num_attention_heads": 8, "num_key_value_heads": 4}
 GEMMA_2B |= {"intermediate_size": 9216, "head_dim": 256, "sliding_window": 4096}
 QWEN_SIZES = LLAMA_SIZES | {"intermediate_size": 22016, "vocab_size": 151936, "max_position_embeddings": 32768}
-GLM_SIZES = {"hidden_size": 4096, "num_hidden_layers": 40, "num_attention_heads": 32, "num_key_value_heads": 2}
+GLM_SIZES: Json = {"hidden_size": 4096, "num_hidden_layers": 40, "num_attention_heads": 32, "num_key_value_heads": 2}
 GLM_SIZES |= {"head_dim": 128, "intermediate_size": 13696, "vocab_size": 151552, "max_position_embeddings": 131072}
 GLM_SIZES |= {"attention_bias": True, "partial_rotary_factor": 0.5}
 CORE = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size")  # see `defaults`
-DEFAULTS: dict[str, dict] = {
+DEFAULTS: dict[str, Json] = {
     "cohere": {"hidden_size": 8192, "intermediate_size": 22528, "num_hidden_layers": 40, "num_attention_heads": 64}
     | {"vocab_size": 256000, "max_position_embeddings": 8192},
     "exaone4": LLAMA_SIZES
@@ -60,7 +65,7 @@ DEFAULTS: dict[str, dict] = {
 }
 
 
-def defaults(family: str, keys: dict, *, nested: bool) -> dict:
+def defaults(family: str, keys: Json, *, nested: bool) -> Json:
     """`keys`, and the family's defaults for those that are left out. A null is no default, and a file of its own that
     lacks one of CORE is damaged: transformers writes those.
     """
@@ -71,7 +76,7 @@ def defaults(family: str, keys: dict, *, nested: bool) -> dict:
 class Config:
     """The keys of one config.json. A missing or senseless one is an InputError that names it and the family."""
 
-    def __init__(self, values: dict, family: str):
+    def __init__(self, values: Json, family: str):
         self.values, self.family = values, family
 
     def get(self, key: str, default: object = None) -> object:
@@ -109,7 +114,7 @@ class Config:
             raise InputError(f"{self._named(key)} {problem}")
         return Config(value, self.family)
 
-    def per_layer(self, key: str, layers: int | None = None) -> list:
+    def per_layer(self, key: str, layers: int | None = None) -> list[object]:
         """A list with an entry for each layer, required; entries beyond (MTP layers) are cut off."""
         value = self.get(key)
         if not isinstance(value, list):
@@ -119,7 +124,7 @@ class Config:
             raise InputError(f"{self._named(key)} has {len(value)} entries for {layers or 1} layers")
         return value[:layers]
 
-    def letters(self, key: str, table: dict, layers: int | None = None) -> str:
+    def letters(self, key: str, table: Mapping[Any, str], layers: int | None = None) -> str:
         """per_layer, each entry as its letter in `table`."""
         entries = self.per_layer(key, layers)
         for entry in entries:
@@ -128,7 +133,7 @@ class Config:
                 raise InputError(f"{self._named(key)} has the entry {shown(entry)}; known: {known}")
         return "".join(table[entry] for entry in entries)
 
-    def refuse(self, reason: str):
+    def refuse(self, reason: str) -> NoReturn:
         raise InputError(f"model_type {self.family}: {reason}")
 
 

@@ -6,15 +6,18 @@ other model is traced from its real modelling code (traced.py), which needs requ
 """
 
 from collections.abc import Callable
+from typing import Any
 
 from ridgepoint.inputs import MAX_SIZE, pick, shown
 from ridgepoint.model import MAX_LAYERS
 from ridgepoint.readers.config import LETTERS, Config, compact, renamed
 
+Fields = dict[str, Any]  # of a Model
+
 # What families share --------------------------------------------------------------------------------------
 
 
-def decoder(c: Config, **changes) -> dict:
+def decoder(c: Config, **changes: Any) -> Fields:
     """Fields that every family names alike: sizes, tied embeddings, RoPE on part of a head."""
     hidden, heads = c.size("hidden_size"), c.size("num_attention_heads")
     layers = changes.get("layers") or c.size("num_hidden_layers", high=MAX_LAYERS)
@@ -44,7 +47,7 @@ def decoder(c: Config, **changes) -> dict:
     } | changes
 
 
-def windows(c: Config, layers: int, *, use: bool = True) -> dict:
+def windows(c: Config, layers: int, *, use: bool = True) -> Fields:
     """Which layers slide: by layer_types if there are any, else all, if there is a window and it is used."""
     window = c.get("sliding_window")
     use = use if c.get("use_sliding_window") is None else c.flag("use_sliding_window")
@@ -58,15 +61,15 @@ def windows(c: Config, layers: int, *, use: bool = True) -> dict:
     return {"mixers": compact(mixers), "sliding_window": c.size("sliding_window") if "S" in mixers else 0}
 
 
-def dense_fields(c: Config, **changes) -> dict:
+def dense_fields(c: Config, **changes: Any) -> Fields:
     """A dense decoder of the Llama kind."""
     base = decoder(c)
     return base | {"intermediate": c.size("intermediate_size")} | windows(c, base["layers"]) | changes
 
 
-def routed(c: Config, experts: str, width: str, *, shared: int = 0, **changes) -> dict:
+def routed(c: Config, experts: str, width: str, *, shared: int = 0, **changes: Any) -> Fields:
     """The fields of a mixture whose number of experts and their width have these keys."""
-    fields = {
+    fields: Fields = {
         "mlps": "E",
         "experts": c.size(experts),
         "experts_per_token": c.size("num_experts_per_tok"),
@@ -82,7 +85,7 @@ def routed(c: Config, experts: str, width: str, *, shared: int = 0, **changes) -
     return fields | changes
 
 
-def leading_dense(c: Config, layers: int) -> dict:
+def leading_dense(c: Config, layers: int) -> Fields:
     """first_k_dense_replace dense layers, then a mixture in every moe_layer_freq-th."""
     first, every = c.size("first_k_dense_replace", 0, low=0, high=layers), c.size("moe_layer_freq", 1)
     if every == 1:
@@ -91,7 +94,7 @@ def leading_dense(c: Config, layers: int) -> dict:
     return {"mlps": compact(letters), "intermediate": c.size("intermediate_size")}
 
 
-def by_list(c: Config, key: str, layers: int) -> dict:
+def by_list(c: Config, key: str, layers: int) -> Fields:
     """Mixture where the list says 1, dense where it says 0."""
     letters = c.letters(key, {0: "D", 1: "E"}, layers)
     first = len(letters) - len(letters.lstrip("D"))
@@ -101,54 +104,54 @@ def by_list(c: Config, key: str, layers: int) -> dict:
 # Families -------------------------------------------------------------------------------------------------
 
 
-def llama(c: Config) -> dict:
+def llama(c: Config) -> Fields:
     bias = c.flag("attention_bias")
     return dense_fields(c, qkv_bias=bias, o_bias=bias, mlp_bias=c.flag("mlp_bias"), mixers="F", sliding_window=0)
 
 
-def mistral(c: Config) -> dict:
+def mistral(c: Config) -> Fields:
     return dense_fields(c)
 
 
-def qwen2(c: Config) -> dict:
+def qwen2(c: Config) -> Fields:
     base = decoder(c)
     slide = windows(c, base["layers"], use=False)
     return base | {"intermediate": c.size("intermediate_size"), "qkv_bias": True} | slide
 
 
-def qwen3(c: Config) -> dict:
+def qwen3(c: Config) -> Fields:
     bias = c.flag("attention_bias")
     return qwen2(c) | {"qkv_bias": bias, "o_bias": bias, "qk_norm": "head"}
 
 
-def mimo(c: Config) -> dict:
+def mimo(c: Config) -> Fields:
     return qwen2(c) | {"qkv_bias": c.flag("attention_bias")}
 
 
-def glm(c: Config) -> dict:
+def glm(c: Config) -> Fields:
     return dense_fields(c, qkv_bias=c.flag("attention_bias"))
 
 
-def glm4(c: Config) -> dict:
+def glm4(c: Config) -> Fields:
     return dense_fields(c, qkv_bias=c.flag("attention_bias"), sandwich_norms=True)
 
 
-def gemma(c: Config) -> dict:
+def gemma(c: Config) -> Fields:
     return dense_fields(c, mixers="F", sliding_window=0)
 
 
-def gemma2(c: Config) -> dict:
+def gemma2(c: Config) -> Fields:
     alternating = {"mixers": "SF", "sliding_window": c.size("sliding_window")}
     return dense_fields(c, sandwich_norms=True, **({} if c.get("layer_types") else alternating))
 
 
-def gemma3(c: Config) -> dict:
+def gemma3(c: Config) -> Fields:
     every = c.size("sliding_window_pattern", 6, high=MAX_LAYERS)
     one_full = {"mixers": compact("S" * (every - 1) + "F"), "sliding_window": c.size("sliding_window")}
     return dense_fields(c, sandwich_norms=True, qk_norm="head", **({} if c.get("layer_types") else one_full))
 
 
-def gemma4(c: Config) -> dict:
+def gemma4(c: Config) -> Fields:
     for key in ("hidden_size_per_layer_input", "num_kv_shared_layers"):
         if c.size(key, 0, low=0):
             c.refuse(f"{key} is not modelled")
@@ -172,12 +175,12 @@ def gemma4(c: Config) -> dict:
     return base | fields
 
 
-def cohere(c: Config) -> dict:
+def cohere(c: Config) -> Fields:
     bias, norm = c.flag("attention_bias"), "heads" if c.flag("use_qk_norm") else "none"
     return dense_fields(c, parallel_block=True, qkv_bias=bias, o_bias=bias, qk_norm=norm)
 
 
-def exaone4(c: Config) -> dict:
+def exaone4(c: Config) -> Fields:
     """Norms after each part, as many as before them elsewhere; where some layers slide, the others have no RoPE."""
     fields = dense_fields(c, qk_norm="head")
     if c.get("layer_types") is None and c.get("sliding_window") is not None:
@@ -191,12 +194,12 @@ def exaone4(c: Config) -> dict:
     return fields | {"full_rope": "S" not in fields["mixers"]} if "mixers" in fields else fields
 
 
-def internlm2(c: Config) -> dict:
+def internlm2(c: Config) -> Fields:
     bias = c.flag("bias")
     return dense_fields(c, qkv_bias=bias, o_bias=bias)
 
 
-def qwen(c: Config) -> dict:
+def qwen(c: Config) -> Fields:
     """The first Qwen: intermediate_size counts gate and up together."""
     width, rest = divmod(c.size("intermediate_size"), 2)
     if rest:
@@ -204,7 +207,7 @@ def qwen(c: Config) -> dict:
     return decoder(renamed(c, {"head_dim": "kv_channels"})) | {"intermediate": width, "qkv_bias": True}
 
 
-def chatglm(c: Config) -> dict:
+def chatglm(c: Config) -> Fields:
     names = {"num_hidden_layers": "num_layers", "intermediate_size": "ffn_hidden_size", "head_dim": "kv_channels"}
     c = renamed(c, names | {"vocab_size": "padded_vocab_size", "max_position_embeddings": "seq_length"})
     groups = c.size("multi_query_group_num") if c.flag("multi_query_attention") else c.size("num_attention_heads")
@@ -214,7 +217,7 @@ def chatglm(c: Config) -> dict:
     return decoder(c, kv_heads=groups) | {"intermediate": c.size("intermediate_size")} | biases
 
 
-def dbrx(c: Config) -> dict:
+def dbrx(c: Config) -> Fields:
     attention, ffn = c.inner("attn_config"), c.inner("ffn_config")
     names = {"hidden_size": "d_model", "num_attention_heads": "n_heads", "num_hidden_layers": "n_layers"}
     c = renamed(c, names | {"max_position_embeddings": "max_seq_len"})
@@ -223,7 +226,7 @@ def dbrx(c: Config) -> dict:
     return decoder(c, kv_heads=attention.size("kv_n_heads")) | experts
 
 
-def mamba2(c: Config) -> dict:
+def mamba2(c: Config) -> Fields:
     """Mamba-2 alone, without MLPs."""
     if c.flag("use_bias"):
         c.refuse("use_bias is not modelled")
@@ -231,7 +234,8 @@ def mamba2(c: Config) -> dict:
     if heads * width != inner:
         c.refuse(f"num_heads ({heads}) x head_dim ({width}) must be expand x hidden_size ({inner})")
     unlimited = {"max_positions": MAX_SIZE}  # nothing in it is tied to a length
-    base = {"layers": c.size("num_hidden_layers", high=MAX_LAYERS), "hidden": c.size("hidden_size"), "intermediate": 0}
+    layers, hidden = c.size("num_hidden_layers", high=MAX_LAYERS), c.size("hidden_size")
+    base: Fields = {"layers": layers, "hidden": hidden, "intermediate": 0}
     base |= {"heads": heads, "kv_heads": heads, "head_dim": width, "vocab": c.size("vocab_size"), "mlps": "-"}
     return (
         base
@@ -254,12 +258,12 @@ def mamba2(c: Config) -> dict:
     )
 
 
-def mixtral(c: Config) -> dict:
+def mixtral(c: Config) -> Fields:
     base = decoder(c)
     return base | windows(c, base["layers"]) | routed(c, "num_local_experts", "intermediate_size")
 
 
-def qwen_mixture(c: Config, **changes) -> dict:
+def qwen_mixture(c: Config, **changes: Any) -> Fields:
     """The MLPs of Qwen's mixtures."""
     layers, every = c.size("num_hidden_layers", high=MAX_LAYERS), c.size("decoder_sparse_step", 1)
     only = c.get("mlp_only_layers", [])
@@ -275,16 +279,16 @@ def qwen_mixture(c: Config, **changes) -> dict:
     return fields | {"intermediate": width, "shared_expert_gate": shared > 0} | changes
 
 
-def qwen2_moe(c: Config) -> dict:
+def qwen2_moe(c: Config) -> Fields:
     return decoder(c, qkv_bias=True) | qwen_mixture(c)
 
 
-def qwen3_moe(c: Config) -> dict:
+def qwen3_moe(c: Config) -> Fields:
     bias = c.flag("attention_bias")
     return decoder(c, qkv_bias=bias, o_bias=bias, qk_norm="head") | qwen_mixture(c)
 
 
-def delta_net(c: Config) -> dict:
+def delta_net(c: Config) -> Fields:
     """Three gated delta nets to one gated GQA, as in Qwen3-Next and Qwen3.5."""
     base, every = decoder(c, qk_norm="head"), c.size("full_attention_interval", 4, high=MAX_LAYERS)
     mixers = compact("G" * (every - 1) + "F")
@@ -301,15 +305,15 @@ def delta_net(c: Config) -> dict:
     }
 
 
-def qwen3_5(c: Config) -> dict:
+def qwen3_5(c: Config) -> Fields:
     return delta_net(c) | {"intermediate": c.size("intermediate_size")}
 
 
-def qwen3_5_moe(c: Config) -> dict:
+def qwen3_5_moe(c: Config) -> Fields:
     return delta_net(c) | qwen_mixture(c)
 
 
-def llama4(c: Config) -> dict:
+def llama4(c: Config) -> Fields:
     base, width = decoder(c), c.size("intermediate_size")
     every = c.size("interleave_moe_layer_step", 1, high=MAX_LAYERS)
     mixers = "C3F"
@@ -322,21 +326,21 @@ def llama4(c: Config) -> dict:
     return base | fields | chunks | {"intermediate": wide, "qk_norm": norm}
 
 
-def gpt_oss(c: Config) -> dict:
+def gpt_oss(c: Config) -> Fields:
     base, bias = decoder(c), c.flag("attention_bias", True)
     fields = routed(c, "num_local_experts", "intermediate_size", expert_bias=True, router_bias=True)
     fields |= {"qkv_bias": bias, "o_bias": bias, "sink_layers": "SF", "sliding_window": c.size("sliding_window")}
     return base | fields | {"mixers": "SF"} | windows(c, base["layers"])
 
 
-def glm4_moe(c: Config) -> dict:
+def glm4_moe(c: Config) -> Fields:
     base = decoder(c, qkv_bias=c.flag("attention_bias"), qk_norm="head" if c.flag("use_qk_norm") else "none")
     shared = c.size("n_shared_experts", 0, low=0) * c.size("moe_intermediate_size")
     fields = routed(c, "n_routed_experts", "moe_intermediate_size", shared=shared, router_bias=True)
     return base | fields | leading_dense(c, base["layers"])
 
 
-def minimax_m2(c: Config) -> dict:
+def minimax_m2(c: Config) -> Fields:
     norm = {"per_layer": "projection", "per_head": "head"}[
         pick("qk_norm_type", c.get("qk_norm_type", "per_layer"), ("per_layer", "per_head"))
     ]
@@ -346,7 +350,7 @@ def minimax_m2(c: Config) -> dict:
     return decoder(c, qk_norm=norm if c.flag("use_qk_norm") else "none") | fields
 
 
-def minimax_m3(c: Config) -> dict:
+def minimax_m3(c: Config) -> Fields:
     fields, sparse = minimax_m2(c), c.inner("sparse_attention_config")
     layers, topk = fields["layers"], sparse.size("sparse_topk_blocks") * sparse.size("sparse_block_size")
     return fields | {
@@ -359,7 +363,7 @@ def minimax_m3(c: Config) -> dict:
     }
 
 
-def mimo_v2_flash(c: Config) -> dict:
+def mimo_v2_flash(c: Config) -> Fields:
     base = decoder(c, v_head_dim=c.size("v_head_dim"))
     for key in ("head_dim", "v_head_dim"):
         if c.size(f"swa_{key}", c.size(key)) != c.size(key):
@@ -381,7 +385,7 @@ def mimo_v2_flash(c: Config) -> dict:
     )
 
 
-def step3p7(c: Config) -> dict:
+def step3p7(c: Config) -> Fields:
     base = decoder(c, qk_norm="head", attention_gate_dim=1)
     fields = routed(c, "num_experts", "moe_intermediate_size", shared=c.size("share_expert_dim"))
     fields |= {"router_bias": c.flag("use_moe_router_bias")} | windows(c, base["layers"])
@@ -392,7 +396,7 @@ def step3p7(c: Config) -> dict:
     return base | fields | leading_dense(c, base["layers"])
 
 
-def latent_fields(c: Config, **changes) -> dict:
+def latent_fields(c: Config, **changes: Any) -> Fields:
     """The attention of DeepSeek-V2 and its heirs: MLA."""
     nope, turned = c.size("qk_nope_head_dim"), c.size("qk_rope_head_dim")
     fields = {
@@ -406,7 +410,7 @@ def latent_fields(c: Config, **changes) -> dict:
     return decoder(c, head_dim=nope + turned, kv_heads=c.size("num_attention_heads")) | fields | changes
 
 
-def deepseek(c: Config) -> dict:
+def deepseek(c: Config) -> Fields:
     base = latent_fields(c)
     shared = c.size("n_shared_experts", 0, low=0) * c.size("moe_intermediate_size")
     bias = c.family != "deepseek_v2"
@@ -414,7 +418,7 @@ def deepseek(c: Config) -> dict:
     return base | fields | leading_dense(c, base["layers"])
 
 
-def deepseek_1(c: Config) -> dict:
+def deepseek_1(c: Config) -> Fields:
     """DeepSeek-MoE: the mixture, without latent attention."""
     base = decoder(c)
     shared = c.size("n_shared_experts", 0, low=0) * c.size("moe_intermediate_size")
@@ -423,7 +427,7 @@ def deepseek_1(c: Config) -> dict:
     )
 
 
-def bailing_moe(c: Config) -> dict:
+def bailing_moe(c: Config) -> Fields:
     """Ling: the second generation has norms of Q and K, and a correction of the router (BailingMoeV2)."""
     second = c.flag("use_qk_norm")
     bias = c.flag("use_qkv_bias")
@@ -434,7 +438,7 @@ def bailing_moe(c: Config) -> dict:
     return base | fields | leading_dense(c, base["layers"])
 
 
-def deepseek_sparse(c: Config) -> dict:
+def deepseek_sparse(c: Config) -> Fields:
     fields = deepseek(c)
     mixers = "I"
     if c.get("indexer_types") is not None:
@@ -443,7 +447,7 @@ def deepseek_sparse(c: Config) -> dict:
     return fields | {"mixers": mixers} | {name: c.size(key) for name, key in names.items()}
 
 
-def deepseek_v4(c: Config) -> dict:
+def deepseek_v4(c: Config) -> Fields:
     base = decoder(c, kv_heads=1, rotary_dim=c.size("qk_rope_head_dim"))
     layers, hashed = base["layers"], c.size("num_hash_layers", 0, low=0)
     shared = c.size("n_shared_experts", 0, low=0) * c.size("moe_intermediate_size")
@@ -470,10 +474,10 @@ def deepseek_v4(c: Config) -> dict:
     )
 
 
-def nemotron_h(c: Config) -> dict:
+def nemotron_h(c: Config) -> Fields:
     kinds = {"M": "M-", "*": "F-", "E": "-E", "-": "-D"}
-    if isinstance(c.get("hybrid_override_pattern"), str):
-        pattern = c.get("hybrid_override_pattern")
+    pattern = c.get("hybrid_override_pattern")
+    if isinstance(pattern, str):
         if not pattern or set(pattern) - set(kinds):
             c.refuse(f"hybrid_override_pattern must be of the letters {' '.join(kinds)}, not {shown(pattern)}")
     else:
@@ -483,7 +487,7 @@ def nemotron_h(c: Config) -> dict:
     both = [kinds[letter] for letter in pattern]
     head_dim = c.size("head_dim", c.size("attention_head_dim", 0)) or None
     base = decoder(c, layers=len(pattern), head_dim=head_dim) if head_dim else decoder(c, layers=len(pattern))
-    fields = {
+    fields: Fields = {
         "mixers": compact("".join(pair[0] for pair in both)),
         "full_rope": False,
         "gated_mlp": False,
@@ -504,7 +508,7 @@ def nemotron_h(c: Config) -> dict:
     return base | fields | {"mlps": compact("".join(pair[1] for pair in both))}
 
 
-def nemotron_nas(c: Config) -> dict:
+def nemotron_nas(c: Config) -> Fields:
     """A Llama whose blocks were searched: some without attention, MLPs of several widths."""
     layers = c.size("num_hidden_layers", high=MAX_LAYERS)
     hidden, heads = c.size("hidden_size"), c.size("num_attention_heads")
@@ -536,7 +540,7 @@ def nemotron_nas(c: Config) -> dict:
     }
 
 
-def kimi_k3(c: Config) -> dict:
+def kimi_k3(c: Config) -> Fields:
     linear, heads = c.inner("linear_attn_config"), c.size("num_attention_heads")
     full = linear.per_layer("full_attn_layers")
     gate = c.size("v_head_dim") if c.flag("mla_use_output_gate") else 0
@@ -563,7 +567,7 @@ def kimi_k3(c: Config) -> dict:
     )
 
 
-FAMILIES: dict[str, Callable[[Config], dict]] = {
+FAMILIES: dict[str, Callable[[Config], Fields]] = {
     "bailing_moe": bailing_moe,
     "chatglm": chatglm,
     "cohere": cohere,

@@ -4,7 +4,9 @@ Used by traced.py alone, and only there imported: it needs torch and transformer
 """
 
 from collections import Counter
+from collections.abc import Set
 from math import prod
+from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -18,12 +20,17 @@ MOVES = ("embedding", "cat", "clone", "_to_copy", "index", "copy_", "slice_scatt
 COPIES = ("clone", "_to_copy", "contiguous")
 
 
+Step = dict[str, Any]  # a kernel so far: its name, kind, unit, FLOPs, dims, what it reads and writes
+
+
 class WatchedCache(DynamicCache):
     """transformers' cache, which tells the recorder of a pass when a layer appends its keys and values."""
 
     watcher: "Recorder | None" = None
 
-    def update(self, key_states, value_states, layer_idx: int, *args, **kwargs):
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         if self.watcher is None:
             return super().update(key_states, value_states, layer_idx, *args, **kwargs)
         self.watcher.appending = True
@@ -32,7 +39,7 @@ class WatchedCache(DynamicCache):
         self.watcher.owners[self.watcher.modules[-1][0]] = layer_idx
         return result
 
-    def states(self) -> list:
+    def states(self) -> list[torch.Tensor]:
         """The tensors of recurrent layers, which don't grow with the context."""
         kinds = ("conv_states", "recurrent_states")
         held = [getattr(layer, kind, None) or {} for layer in self.layers for kind in kinds]
@@ -43,11 +50,11 @@ class WatchedCache(DynamicCache):
         return getattr(self.layers[layer_idx], "sliding_window", None) or 0
 
 
-def storage(tensor) -> int:
+def storage(tensor: torch.Tensor) -> int:
     return tensor.untyped_storage()._cdata
 
 
-def real_elements(tensor) -> int:
+def real_elements(tensor: torch.Tensor) -> int:
     """Elements that are in memory: broadcast dimensions count once."""
     return prod(n for n, stride in zip(tensor.shape, tensor.stride(), strict=True) if stride or n < 2)
 
@@ -62,42 +69,43 @@ class Recorder(TorchDispatchMode):
     reads its true inputs and writes what others use.
     """
 
-    def __init__(self, model, batch: int, q_len: int, kv_len: int, cache: WatchedCache):
+    def __init__(self, model: torch.nn.Module, batch: int, q_len: int, kv_len: int, cache: WatchedCache) -> None:
         super().__init__()
         self.model, self.batch, self.q_len, self.kv_len, self.cache = model, batch, q_len, kv_len, cache
-        self.modules: list[tuple[str, object]] = [("", model)]
+        self.modules: list[tuple[str, torch.nn.Module]] = [("", model)]
         self.weights = {storage(t) for t in (*model.parameters(), *model.buffers())}
         self.live: set[int] = set()  # values that depend on the tokens
         self.same: dict[int, int] = {}  # values that are other ones, in the sense above
         self.held: dict[int, tuple[float, int]] = {}  # different elements of each value, and bytes of one
         self.unlike: dict[int, float] = {}  # share of a value's elements that differ, where heads were repeated
-        self.kept: list = []  # a storage's address is its name only while it lives
-        self.steps: list[dict] = []
+        self.kept: list[torch.Tensor] = []  # a storage's address is its name only while it lives
+        self.steps: list[Step] = []
         self.appending = False  # a layer's new keys and values go into the cache
         self.owners: dict[str, int] = {}  # layers of the cache by the modules that filled them
         self.touched: set[int] = set()  # weights that any operation reads
         self.past: set[int] = set()  # keys and values in the cache
         self.expanded: set[int] = set()  # keys and values that weights make of cached latents
         self.new: set[int] = set()  # those of this pass, which a kernel writes there
-        self.group: dict | None = None
+        self.group: Step | None = None
         self.operations = 0
 
-    def __enter__(self):
+    def __enter__(self) -> "Recorder":
         self.hooks, self.cache.watcher = [], self
         for name, module in self.model.named_modules():
             if not any(True for _ in module.parameters()):
                 continue  # an activation function and the like belong to the module that calls them
             self.hooks.append(module.register_forward_pre_hook(lambda m, _, name=name: self.modules.append((name, m))))
             self.hooks.append(module.register_forward_hook(lambda *_: (self.modules.pop(), None)[1]))
-        return super().__enter__()
+        super().__enter__()
+        return self
 
-    def __exit__(self, *exception):
+    def __exit__(self, *exception: object) -> None:
         self.cache.watcher = None
         for hook in self.hooks:
             hook.remove()
-        return super().__exit__(*exception)
+        super().__exit__(*exception)
 
-    def origin(self, tensor) -> int:
+    def origin(self, tensor: torch.Tensor) -> int:
         name = storage(tensor)
         while name in self.same:
             name = self.same[name]
@@ -108,7 +116,9 @@ class Recorder(TorchDispatchMode):
         elements, elem_bytes = self.held[name]
         return round(elements * elem_bytes)
 
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
         self.operations += 1
         if self.operations > MOST_OPERATIONS:
             raise InputError("transformers' code takes the prompt token by token in Python: too slow to trace")
@@ -119,7 +129,7 @@ class Recorder(TorchDispatchMode):
         self.see(function._schema.name.removeprefix("aten::"), inputs, outputs)
         return result
 
-    def see(self, operation: str, inputs: list, outputs: list) -> None:
+    def see(self, operation: str, inputs: list[torch.Tensor], outputs: list[torch.Tensor]) -> None:
         """One operation: a view, a copy that is the same value, an append to the cache, or a step of the pass."""
         for tensor in inputs:
             self.held.setdefault(self.origin(tensor), (real_elements(tensor), tensor.element_size()))
@@ -147,7 +157,9 @@ class Recorder(TorchDispatchMode):
             return
         self.step(operation, inputs, outputs, product)
 
-    def copied(self, operation: str, inputs: list, living: list, outputs: list) -> bool:
+    def copied(
+        self, operation: str, inputs: list[torch.Tensor], living: list[torch.Tensor], outputs: list[torch.Tensor]
+    ) -> bool:
         """Is the output the value of an input again? And if not: how many of its elements can differ, where heads were
         repeated for their query heads.
         """
@@ -173,11 +185,13 @@ class Recorder(TorchDispatchMode):
                 self.unlike[storage(tensor)] = max(different)
         return False
 
-    def step(self, operation: str, inputs: list, outputs: list, product: dict | None) -> None:
+    def step(
+        self, operation: str, inputs: list[torch.Tensor], outputs: list[torch.Tensor], product: Step | None
+    ) -> None:
         """A kernel of its own, or one more operation of the chain in its module."""
         name, module = self.modules[-1]
         read = inputs[1:] if operation == "copy_" else inputs  # what it overwrites isn't read
-        entry = {"name": name, "module": type(module).__name__, "reads": [self.origin(t) for t in read]}
+        entry: Step = {"name": name, "module": type(module).__name__, "reads": [self.origin(t) for t in read]}
         entry |= {"writes": [self.origin(t) for t in outputs], "experts": 0, "owner": module}
         if product:
             self.group = None
@@ -202,10 +216,10 @@ class Recorder(TorchDispatchMode):
                 width = outputs[0].shape[-1]
                 self.group["dims"] = {"rows": outputs[0].numel() // max(width, 1), "width": width}
 
-    def product(self, operation: str, inputs: list) -> dict | None:
+    def product(self, operation: str, inputs: list[torch.Tensor]) -> Step | None:
         """What a matrix product is, or None."""
         factors = inputs[1:] if operation in ("addmm", "baddbmm") else inputs  # the first is added
-        gemm = {"kind": "gemm", "unit": "tensor", "factors": [self.origin(t) for t in factors[:2]]}
+        gemm: Step = {"kind": "gemm", "unit": "tensor", "factors": [self.origin(t) for t in factors[:2]]}
         if operation in ("mm", "addmm"):
             (m, k), n = factors[0].shape, factors[1].shape[1]
             return gemm | {"flops": 2 * m * n * k, "dims": {"m": m, "n": n, "k": k}}
@@ -218,7 +232,7 @@ class Recorder(TorchDispatchMode):
             return gemm | {"kind": "grouped_gemm"} | sizes
         return None
 
-    def attention(self, name: str, module, key: int, keys: int, shape: dict) -> dict:
+    def attention(self, name: str, module: torch.nn.Module, key: int, keys: int, shape: dict[str, int]) -> Step:
         """Fused attention by its true sizes: keys before they were repeated for their query heads, and the window of
         its layer in the cache. owns: does the layer fill the cache, or read another layer's?
         """
@@ -258,9 +272,9 @@ class Recorder(TorchDispatchMode):
                 uses.setdefault(name, set()).add(index)
         return uses
 
-    def merge_loops(self, loops: set[str]) -> None:
+    def merge_loops(self, loops: Set[str]) -> None:
         """All that a module in `loops` does, but for products with weights, becomes its first such step."""
-        first: dict[str, dict] = {}
+        first: dict[str, Step] = {}
         for step in self.steps:
             weighted = step["unit"] == "tensor" and set(step["reads"]) & self.weights
             if step["name"] not in loops or weighted or not step["dims"]:
@@ -286,11 +300,11 @@ class Recorder(TorchDispatchMode):
                 target["flops"] += step["flops"]
                 step["dims"], step["reads"], step["writes"] = {}, [], []
 
-    def entry(self, step: dict, used_later: set[int], states: dict[int, int]) -> dict:
+    def entry(self, step: Step, used_later: set[int], states: dict[int, int]) -> Step:
         """A step with its bytes by role. The state of a recurrent layer is a cache too: read here, written here."""
         written = set(step["writes"])
         reads = set(step["reads"]) - written - set(states)
-        entry = {name: step[name] for name in ("name", "kind", "unit", "flops", "dims", "experts")}
+        entry: Step = {name: step[name] for name in ("name", "kind", "unit", "flops", "dims", "experts")}
         entry["kv_bytes"] = sum(states.get(name, 0) for part in ("reads", "writes") for name in set(step[part]))
         entry["weight_bytes"] = sum(self.size(name) for name in reads & self.weights)
         entry["in_bytes"] = sum(self.size(name) for name in (reads & self.live) - self.weights)
@@ -301,14 +315,14 @@ class Recorder(TorchDispatchMode):
         entry["out_bytes"] = sum(self.size(name) for name in used_later - set(states))
         return entry
 
-    def finish(self, loops: set[str] = frozenset()) -> list[dict]:
+    def finish(self, loops: Set[str] = frozenset()) -> list[Step]:
         """The kernels with their bytes; products of one input merged, as engines do."""
         self.fuse_attention()
         self.merge_loops(loops)
         self.fuse_chains()
         states = {storage(t): t.numel() * t.element_size() for t in self.cache.states()}
         uses, entries = self.uses(), []
-        by_input: dict[tuple, dict] = {}
+        by_input: dict[tuple[object, ...], Step] = {}
         for index, step in enumerate(self.steps):
             last = index == len(self.steps) - 1
             used = {name for name in step["writes"] if last or uses.get(name, set()) - {index} or name in self.new}
@@ -342,7 +356,7 @@ class Recorder(TorchDispatchMode):
         return layers, sum(t.numel() * t.element_size() for t in self.cache.states()) // self.batch
 
 
-def kernels_at(recorders: list) -> list[list[dict]]:
+def kernels_at(recorders: list[Recorder]) -> list[list[Step]]:
     """The kernels of passes of several sizes. A module whose code runs a loop over the tokens or chunks of a sequence,
     and so another number of operations at each size, becomes one kernel besides its products with weights.
     """
@@ -351,7 +365,7 @@ def kernels_at(recorders: list) -> list[list[dict]]:
     return [recorder.finish(loops) for recorder in recorders]
 
 
-def sliding_window(module) -> int:
+def sliding_window(module: torch.nn.Module) -> int:
     """Of an attention module that fills no cache of its own; 0: none. By its layer's type, where the config has types:
     some modules carry the window in every layer.
     """

@@ -15,23 +15,34 @@ import os
 import re
 import sys
 import warnings
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from functools import lru_cache
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
 from platformdirs import user_cache_path
 
 from ridgepoint.inputs import MAX_SIZE, InputError
-from ridgepoint.ops import Number, Op, attention, distinct_experts, kv_write, smaller
+from ridgepoint.layers.formats import Precision, Unread
+from ridgepoint.ops import Dims, Number, Op, Tail, attention, distinct_experts, kv_write, smaller
+from ridgepoint.readers.config import Json
+
+if TYPE_CHECKING:
+    import torch
+    import transformers
+
+    from ridgepoint.estimator import Case
+    from ridgepoint.readers.recorder import Recorder, Step, WatchedCache
 
 CACHE = user_cache_path("ridgepoint")  # the platform's, such as ~/.cache/ridgepoint
 VERSION = 5  # of what is cached; raise it when the recorder changes
+Points = tuple[tuple[int, int], ...]  # (batch, length) of passes
 # (batch, prompt): as many as there are terms, and a last one that what was found from the others must give exactly.
 # With one sequence, or one chunk of a scan (up to 256 tokens), copies that are otherwise kernels are views.
-PREFILL_POINTS = ((2, 512), (3, 512), (2, 1024), (3, 1024), (2, 1536), (3, 1536), (5, 1280))
+PREFILL_POINTS: Points = ((2, 512), (3, 512), (2, 1024), (3, 1024), (2, 1536), (3, 1536), (5, 1280))
 # (batch, context) of the decode steps: after some of those prompts
 DECODE_POINTS = tuple((batch, prompt + 1) for batch, prompt in PREFILL_POINTS if prompt != 1536)
 COUNTS = ("flops", "weight_bytes", "kv_bytes", "in_bytes", "out_bytes")
@@ -71,7 +82,7 @@ class Trace:
         """The caches of one sequence of `tokens` at 2 bytes an element, with the state of recurrent layers; a sliding
         layer's holds its window at most, and a layer that reads another's has none.
         """
-        total = self.state_bytes
+        total: Number = self.state_bytes
         for kernel in self.decode:
             if kernel.kind == "attention":
                 size = {name: int(values[0]) for name, values in kernel.numbers.items() if name not in COUNTS}
@@ -83,7 +94,7 @@ class Trace:
     @property
     def kv_bytes_per_token(self) -> int:
         """K and V of one token over all layers."""
-        return self.kv_cache_bytes(1) - self.state_bytes
+        return int(self.kv_cache_bytes(1)) - self.state_bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +105,7 @@ class TracedModel:
     title: str
     family: str
     note: str = ""  # what of the published model isn't here, such as a vision tower
-    quantization: object = None  # formats of its checkpoint, which a trace can't apply
+    quantization: Precision | Unread | None = None  # formats of its checkpoint, which a trace can't apply
     trace: Trace
     explicit: ClassVar[bool] = False
     vocab: ClassVar[None] = None
@@ -108,7 +119,7 @@ class TracedModel:
         note = f"{self.name} is traced, in 16 bits: its checkpoint's formats ({own.name}) aren't applied" if own else ""
         return None, note
 
-    def check(self, case) -> None:
+    def check(self, case: "Case") -> None:
         """As Model.check."""
         if case.attention != "flash":
             raise InputError(f"{self.name} is traced from its code: flash attention only, and not by method seed")
@@ -116,7 +127,7 @@ class TracedModel:
             code = f"{self.name} is traced from its code, in 16 bits"
             raise InputError(f"{code}: --weights and the like need another model")
 
-    def forward(self, *, batch, q_len, kv_len, dtype="bf16", **_):
+    def forward(self, *, batch: Number, q_len: Number, kv_len: Number, dtype: str = "bf16", **_: object) -> list[Op]:
         """As Model.forward; `check` refuses cases of other kernels and formats, and a trace has no choice of others."""
         return forward(self.trace, batch=batch, q_len=q_len, kv_len=kv_len, dtype=dtype)
 
@@ -136,11 +147,11 @@ class TracedModel:
     def max_positions(self) -> int:
         return self.trace.max_positions
 
-    def weight_bytes(self, dtype: str, precision=None) -> int:
+    def weight_bytes(self, dtype: str, precision: Precision | None = None) -> int:
         """All parameters, 2 bytes each in either dtype; other formats are not known to a trace."""
         return 2 * self.parameters
 
-    def kv_cache_bytes(self, dtype: str, tokens: Number, precision=None) -> Number:
+    def kv_cache_bytes(self, dtype: str, tokens: Number, precision: Precision | None = None) -> Number:
         """The caches of one sequence of `tokens`, 2 bytes an element in either dtype."""
         return self.trace.kv_cache_bytes(tokens)
 
@@ -172,11 +183,11 @@ def forward(trace: Trace, *, batch: Number, q_len: Number, kv_len: Number, dtype
 
 
 def _op(kernel: TracedKernel, basis: list[Number], tokens: Number, dtype: str) -> Op:
-    values = {}
+    values: dict[str, Number] = {}
     for name, coefficients in kernel.numbers.items():
         used = [(c, x) for c, x in zip(coefficients, basis, strict=True) if c]
         values[name] = sum((c * x for c, x in used), 0)
-    dims = {name: value for name, value in values.items() if name not in COUNTS}
+    dims = cast(Dims, {name: value for name, value in values.items() if name not in COUNTS})  # see KINDS
     counts = {name: values[name] for name in COUNTS}
     if kernel.experts:
         top_k = max(kernel.numbers["m"])  # rows per token
@@ -190,15 +201,31 @@ def _op(kernel: TracedKernel, basis: list[Number], tokens: Number, dtype: str) -
 
 def _attention(kernel: TracedKernel, batch: Number, q_len: Number, kv_len: Number, dtype: str) -> list[Op]:
     """The KV write and attention from its heads: FLOPs under the causal mask, K and V read once per KV head."""
-    shape = {name: int(kernel.numbers[name][0]) for name in ("heads", "kv_heads", "head_dim", "v_head_dim")}
-    number = {"dtype": dtype, "elem_bytes": 2, "count": kernel.count}
-    written = {name: shape[name] for name in ("kv_heads", "head_dim", "v_head_dim")}
-    if shape["v_head_dim"] == shape["head_dim"]:
-        del shape["v_head_dim"]
-    sizes = {"batch": batch, "q_len": q_len, "kv_len": kv_len, "window": int(kernel.numbers["window"][0]) or None}
-    write = [kv_write(f"{kernel.name}.kv_write", tokens=batch * q_len, **written, **number)]
+    names = ("heads", "kv_heads", "head_dim", "v_head_dim")
+    heads, kv_heads, dim, v_dim = (int(kernel.numbers[name][0]) for name in names)
+    number: Tail = {"dtype": dtype, "elem_bytes": 2, "count": kernel.count}
+    write = kv_write(
+        f"{kernel.name}.kv_write",
+        tokens=batch * q_len,
+        kv_heads=kv_heads,
+        head_dim=dim,
+        v_head_dim=v_dim,
+        **number,
+    )
+    attended = attention(
+        f"{kernel.name}.attention",
+        batch=batch,
+        q_len=q_len,
+        kv_len=kv_len,
+        window=int(kernel.numbers["window"][0]) or None,
+        heads=heads,
+        kv_heads=kv_heads,
+        head_dim=dim,
+        v_head_dim=None if v_dim == dim else v_dim,
+        **number,
+    )
     owns = kernel.numbers["owns"][0]  # a layer may read the cache of another
-    return write * int(owns) + [attention(f"{kernel.name}.attention", **sizes, **shape, **number)]
+    return [write] * int(owns) + [attended]
 
 
 # Tracing --------------------------------------------------------------------------------------------------------
@@ -209,7 +236,7 @@ def available() -> bool:
     return all(importlib.util.find_spec(name) for name in ("torch", "transformers"))
 
 
-def trace(config: dict) -> Trace:
+def trace(config: Json) -> Trace:
     """Traces the model of a Hugging Face config.json, or reads its earlier trace from CACHE. Raises InputError
     where transformers is missing or can't build it.
     """
@@ -282,7 +309,7 @@ def one_line(error: Exception) -> str:
 
 
 @contextmanager
-def built(config: dict):
+def built(config: Json) -> "Iterator[torch.nn.Module]":
     """The model of a config.json on tensors without data, under FakeTensorMode for as long as the context lasts. Raises
     InputError where transformers is missing or can't build it.
     """
@@ -315,14 +342,14 @@ def built(config: dict):
         yield model
 
 
-def elements(model) -> int:
+def elements(model: "torch.nn.Module") -> int:
     """Numbers in the checkpoint of the language model: parameters, and buffers such as a router's correction, each
     once.
     """
     return sum(_tensors(model).values())
 
 
-def _tensors(model) -> dict[int, int]:
+def _tensors(model: "torch.nn.Module") -> dict[int, int]:
     """Elements of each tensor of the language model, by its storage."""
     parts = (model.get_decoder(), model.get_output_embeddings())
     tensors = (t for part in parts if part is not None for t in part.state_dict().values() if t.is_floating_point())
@@ -332,8 +359,8 @@ def _tensors(model) -> dict[int, int]:
 POSITIONS = ("max_position_embeddings", "n_positions", "max_seq_len", "n_ctx", "seq_length", "model_max_length")
 
 
-def _trace(config: dict) -> Trace:
-    family = config.get("model_type")
+def _trace(config: Json) -> Trace:
+    family = str(config.get("model_type"))
     with built(config) as model:
         text = model.config.get_text_config()
         if getattr(text, "is_encoder_decoder", False) or not getattr(text, "hidden_size", None):
@@ -349,18 +376,23 @@ def _trace(config: dict) -> Trace:
             raise InputError(f"the code of {family} in transformers can't run: {one_line(error)}") from error
         from ridgepoint.readers.recorder import kernels_at
 
-        kernels = {
-            "prefill": _fit(kernels_at(prefill), PREFILL_POINTS, decode=False),
-            "decode": _fit(kernels_at(decode), DECODE_POINTS, decode=True),
-        }
+        prefilled = _fit(kernels_at(prefill), PREFILL_POINTS, decode=False)
+        decoded = _fit(kernels_at(decode), DECODE_POINTS, decode=True)
         total = elements(model)
         caches = [each.cached() for each in decode]
         idle = total - sum(n for name, n in _tensors(model).items() if name in decode[0].touched)
     # no position is too far for a model whose config names no limit (ALiBi, recurrence)
-    sizes = {"hidden": text.hidden_size, "max_positions": positions or MAX_SIZE, "state_bytes": caches[0][1]}
-    chosen = total - _not_chosen(kernels["decode"])
+    read = Trace(
+        parameters=total,
+        active_parameters=total - _not_chosen(decoded),
+        hidden=text.hidden_size,
+        max_positions=positions or MAX_SIZE,
+        state_bytes=caches[0][1],
+        prefill=prefilled,
+        decode=decoded,
+    )
     try:
-        found = checked(Trace(parameters=total, active_parameters=chosen, **sizes, **kernels))
+        found = checked(read)
     except ValueError as error:
         raise InputError(f"the trace of {family} makes no sense: {one_line(error)}") from error
     _plausible(found, family, text, caches, idle)
@@ -375,7 +407,13 @@ def _not_chosen(kernels: tuple[TracedKernel, ...]) -> int:
     return round(sum(share * weight for share, weight in zip(shares, weights, strict=True)))
 
 
-def _plausible(found: Trace, family: str, text, caches: list, idle: int) -> None:
+def _plausible(
+    found: Trace,
+    family: str,
+    text: "transformers.PretrainedConfig",
+    caches: list[tuple[dict[int, float], int]],
+    idle: int,
+) -> None:
     """Refuses a trace whose sums can't be right. Every weight is used; a decode step multiplies each weight that it
     reads once for each token; keys and values are as wide as the config's heads; the kernels' caches are the cache's.
     """
@@ -406,7 +444,7 @@ def _plausible(found: Trace, family: str, text, caches: list, idle: int) -> None
         raise InputError(f"the trace of {family} can't be right: its cache has {widths}")
 
 
-def _declared_width(text) -> int:
+def _declared_width(text: "transformers.PretrainedConfig") -> int:
     """Elements of K and V of one token in a layer, by the config's own heads; 0 if it doesn't say, or for layers that
     differ.
     """
@@ -423,17 +461,17 @@ def _declared_width(text) -> int:
     return 2 * kv_heads * dim if type(kv_heads) is int and type(dim) is int else 0
 
 
-def _build(transformers, hf_config):
+def _build(library: Any, hf_config: "transformers.PretrainedConfig") -> "torch.nn.Module":
     """The language model; the whole of one that sees too, where its language model has no class of its own."""
     try:
-        return _with_attention(transformers.AutoModelForCausalLM, hf_config.get_text_config())
+        return _with_attention(library.AutoModelForCausalLM, hf_config.get_text_config())
     except ValueError as error:
         if "Unrecognized configuration class" not in str(error):
             raise
-        return _with_attention(transformers.AutoModelForImageTextToText, hf_config)
+        return _with_attention(library.AutoModelForImageTextToText, hf_config)
 
 
-def _with_attention(auto, hf_config):
+def _with_attention(auto: Any, hf_config: "transformers.PretrainedConfig") -> "torch.nn.Module":
     """The model with fused attention, or with attention spelled out where its code has no fused one."""
     try:
         return auto.from_config(hf_config, attn_implementation="sdpa")
@@ -444,9 +482,9 @@ def _with_attention(auto, hf_config):
 
 
 @lru_cache(maxsize=2)
-def _inverse(points: tuple, decode: bool) -> tuple[tuple[Fraction, ...], ...]:
+def _inverse(points: Points, decode: bool) -> tuple[tuple[Fraction, ...], ...]:
     """Of the matrix of `terms` at the points, exactly: Gauss and Jordan."""
-    rows = [[Fraction(x) for x in terms(*point, decode=decode)] for point in points]
+    rows = [[Fraction(int(x)) for x in terms(*point, decode=decode)] for point in points]
     size = len(rows)
     rows = [row + [Fraction(i == j) for j in range(size)] for i, row in enumerate(rows)]
     for i in range(size):
@@ -459,32 +497,36 @@ def _inverse(points: tuple, decode: bool) -> tuple[tuple[Fraction, ...], ...]:
     return tuple(tuple(row[size:]) for row in rows)
 
 
+def _dot(row: Iterable[Fraction], values: Iterable[int]) -> Fraction:
+    return sum((each * value for each, value in zip(row, values, strict=True)), Fraction())
+
+
 @lru_cache(maxsize=2**14)
-def coefficients(values: tuple[int, ...], points: tuple, decode: bool) -> tuple[float, ...]:
+def coefficients(values: tuple[int, ...], points: Points, decode: bool) -> tuple[float, ...]:
     """A count over `terms`, from its values at the points; the last point is a check. Raises ValueError where the count
     is no such polynomial, or one with a negative coefficient.
     >>> coefficients((1026, 1026, 2050, 2050, 2562), DECODE_POINTS, True)  # 2 kv
     (0.0, 0.0, 2.0, 0.0)
     """
-    solved = [sum(map(Fraction.__mul__, row, map(Fraction, values))) for row in _inverse(points[:-1], decode)]
-    if sum(map(Fraction.__mul__, solved, map(Fraction, terms(*points[-1], decode=decode)))) != values[-1]:
+    solved = [_dot(row, values[:-1]) for row in _inverse(points[:-1], decode)]
+    if _dot(solved, [int(x) for x in terms(*points[-1], decode=decode)]) != values[-1]:
         raise ValueError("is no polynomial in batch and length")
     if min(solved) < 0:
         raise ValueError(f"falls with batch or length ({float(min(solved)):g})")
     return tuple(map(float, solved))
 
 
-def _fit(records: list[list[dict]], points: tuple, *, decode: bool) -> tuple[TracedKernel, ...]:
+def _fit(records: "list[list[Step]]", points: Points, *, decode: bool) -> tuple[TracedKernel, ...]:
     """Coefficients of every number of every kernel, from the passes traced at `points`; the same kernel in several
     layers becomes one with a count.
     """
     if len({len(record) for record in records}) != 1:
         raise InputError("this model launches other kernels at other sizes, which a trace can't follow")
-    kernels: dict[str, dict] = {}
+    kernels: dict[str, dict[str, Any]] = {}
     for entries in zip(*records, strict=True):
         first = entries[0]
         name = re.sub(r"\.\d+(?=\.|$)", "", first["name"]).removeprefix("model.")
-        numbers = {}
+        numbers: dict[str, list[float]] = {}
         for number in (*COUNTS, *first["dims"]):
             values = tuple(int(entry[number] if number in COUNTS else entry["dims"][number]) for entry in entries)
             try:
@@ -504,7 +546,7 @@ def _fit(records: list[list[dict]], points: tuple, *, decode: bool) -> tuple[Tra
     return tuple(TracedKernel(**kernel) for kernel in kernels.values())
 
 
-def _passes(model, family: str) -> tuple[list, list]:
+def _passes(model: "torch.nn.Module", family: str) -> "tuple[list[Recorder], list[Recorder]]":
     """The recorders of the prefill and decode passes at all points, with a sign of life on stderr."""
     if _operations(model, 16) - _operations(model, 8) >= 8:
         raise InputError(f"transformers' code of {family} takes a prompt token by token in Python: too slow to trace")
@@ -517,7 +559,7 @@ def _passes(model, family: str) -> tuple[list, list]:
     return prefill, decode
 
 
-def _progress(points: tuple, family: str):
+def _progress(points: Points, family: str) -> Iterable[tuple[int, int]]:
     """`points`, with a bar in a terminal, or else a line."""
     text = f"tracing {family}'s code in transformers, once"
     if sys.stderr.isatty():
@@ -528,7 +570,7 @@ def _progress(points: tuple, family: str):
     return points
 
 
-def _operations(model, tokens: int) -> int:
+def _operations(model: "torch.nn.Module", tokens: int) -> int:
     """Operations of one pass over a short prompt."""
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode
@@ -536,7 +578,9 @@ def _operations(model, tokens: int) -> int:
     class Counting(TorchDispatchMode):
         count = 0
 
-        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        def __torch_dispatch__(
+            self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        ) -> Any:
             self.count += 1
             return function(*args, **(kwargs or {}))
 
@@ -545,14 +589,16 @@ def _operations(model, tokens: int) -> int:
     return counting.count
 
 
-def _cache(model):
+def _cache(model: "torch.nn.Module") -> "WatchedCache":
     """An empty cache for the model."""
     from ridgepoint.readers.recorder import WatchedCache
 
     return WatchedCache(config=model.config.get_text_config())
 
 
-def _record(model, batch: int, q_len: int, past: int, cache=None):
+def _record(
+    model: "torch.nn.Module", batch: int, q_len: int, past: int, cache: "WatchedCache | None" = None
+) -> "Recorder":
     """The recorder after one pass over `batch` sequences of `q_len` new tokens after the `past` ones in `cache`; a pass
     that isn't recorded fills one if there is none.
     """

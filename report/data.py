@@ -3,7 +3,7 @@
 import json
 import math
 
-import ridgepoint
+from ridgepoint.command import VERSION
 from ridgepoint.report.text import measured, measured_versions, notes
 
 SCHEMA = 2  # grows where a field changes its meaning or goes; new fields leave it
@@ -20,8 +20,8 @@ def seconds_by_cause(causes: dict) -> dict:
 
 
 def phase(part) -> dict:
-    fields = ("name", "kind", "count", "flops", "bytes", "weight_bytes", "kv_bytes")
-    fields += ("activation_bytes", "time_s", "low_s", "high_s", "bound")
+    fields = ["name", "kind", "count", "flops", "bytes", "weight_bytes", "kv_bytes"]
+    fields += ["activation_bytes", "time_s", "low_s", "high_s", "bound"]
     return {
         "steps": part.steps,
         **{name: number(part.total(name)) for name in ("flops", "bytes", "time_s")},
@@ -46,17 +46,17 @@ def as_json(est, overrides: dict[str, str], bound, *, taken=(), idle=(), differs
         by_role = {role: getattr(est.precision, role).name for role in ("weights", "activations", "kv_cache")}
         return {"name": est.precision.name, **by_role, "mma_dtype": est.precision.mma_dtype, "note": est.precision_note}
 
-    metrics = ("ttft_s", "tpot_s", "latency_s", "batch_latency_s", "throughput_tokens_per_s")
-    metrics += ("throughput_per_sequence_tokens_per_s", "ttft_mean_s", "ttft_last_s", "waves", "running")
-    memory_fields = ("weights_bytes", "kv_cache_bytes", "activation_bytes", "engine_bytes", "total_bytes")
-    memory_fields += ("capacity_bytes", "fits", "max_batch", "concurrent", "kv_room_bytes", "kv_tokens", "sequences")
-    sizes = ("batch", "input_tokens", "output_tokens", "prefix_tokens", "chunked_prefill", "speculative")
-    sizes += ("acceptance", "samples", "memory_fraction", "imbalance", "dtype", "weights", "activations", "kv_cache")
-    sizes += ("attention", "method", "peak_tflops", "l2_persistent")
+    metrics = ["ttft_s", "tpot_s", "latency_s", "batch_latency_s", "throughput_tokens_per_s"]
+    metrics += ["throughput_per_sequence_tokens_per_s", "ttft_mean_s", "ttft_last_s", "waves", "running"]
+    memory_fields = ["weights_bytes", "kv_cache_bytes", "activation_bytes", "engine_bytes", "total_bytes"]
+    memory_fields += ["capacity_bytes", "fits", "max_batch", "concurrent", "kv_room_bytes", "kv_tokens", "sequences"]
+    sizes = ["batch", "input_tokens", "output_tokens", "prefix_tokens", "chunked_prefill", "speculative"]
+    sizes += ["acceptance", "samples", "memory_fraction", "imbalance", "dtype", "weights", "activations", "kv_cache"]
+    sizes += ["attention", "method", "peak_tflops", "l2_persistent"]
     return json.dumps(
         {
             "schema": SCHEMA,
-            "version": ridgepoint.__version__,
+            "version": VERSION,
             "model": est.model.name,
             "parameters": est.model.parameters,
             "active_parameters": est.model.active_parameters,
@@ -82,8 +82,9 @@ def as_json(est, overrides: dict[str, str], bound, *, taken=(), idle=(), differs
 
 # Formats of weights and activations that validate.py --measured has a name for.
 CHECKED = ("fp8", "int8", "nvfp4", "int8_wo", "int4_wo", "mxfp4_wo")
-UNCHECKED = ("prefix_tokens", "chunked_prefill", "speculative", "draft", "imbalance", "samples", "l2_persistent")
-UNCHECKED += ("memory_fraction", "peak_tflops")  # of a case, that a row of measurements has no column for
+# Fields of a case that a row of measurements has no column for.
+UNCHECKED = frozenset(("prefix_tokens", "chunked_prefill", "speculative", "draft", "imbalance", "samples"))
+UNCHECKED |= {"l2_persistent", "memory_fraction", "peak_tflops"}
 
 
 def basis(est, differs: list[str]) -> dict:

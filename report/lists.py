@@ -74,7 +74,8 @@ def runtimes_text(engines, width: int) -> str:
         gpus = {version: [gpu for gpu in found if found[gpu] == version] for version in found.values()}
         return [f"{what} measured, {version}: {', '.join(names)}" for version, names in gpus.items()]
 
-    engines, newest = list(engines), {}
+    engines = list(engines)
+    newest: dict[str, str] = {}
     for engine in engines:  # the newest of a family comes first
         newest.setdefault(engine.family, engine.version)
     rows = []
@@ -87,8 +88,8 @@ def runtimes_text(engines, width: int) -> str:
 
 def runtimes_json(engines) -> str:
     """stands_for: versions, from and to; ..._measured: the version measured on each GPU."""
-    fields = ("name", "family", "version", "title", "stands_for", "kernels_measured", "runs_measured")
-    fields += ("launch_s", "step_s", "sequence_s", "request_s", "asynchronous")
+    fields = ["name", "family", "version", "title", "stands_for", "kernels_measured", "runs_measured"]
+    fields += ["launch_s", "step_s", "sequence_s", "request_s", "asynchronous"]
     return _array({name: _plain(getattr(e, name)) for name in fields} for e in engines)
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import numpy as np
 
@@ -11,15 +11,24 @@ from ridgepoint.inputs import InputError, check_quantity, check_size, check_size
 from ridgepoint.kernels.architectures import Architecture, architecture_of
 from ridgepoint.kernels.cycles import sustained
 from ridgepoint.layers.formats import WEIGHT_FORMATS, Precision, Unread, in_dtype, on_chip, precision_of
-from ridgepoint.model import ELEM_BYTES, LLAMA3_8B, Model, is_model
+from ridgepoint.model import ELEM_BYTES, LLAMA3_8B, is_model
 from ridgepoint.ops import Number, Op
 from ridgepoint.serving.engines import Engine, find_engine
 
 if TYPE_CHECKING:  # a case is read here, and made by who asks
     from ridgepoint.estimator import Case
+    from ridgepoint.readers.catalogue import AnyModel
 
 ATTENTIONS = ("flash", "naive")
 MAX_BATCH, MAX_OUTPUT_TOKENS = 2**20, 2**20
+
+
+class Sizes(TypedDict, total=False):
+    """Of a case, that may be arrays."""
+
+    batch: Number
+    input_tokens: Number
+    output_tokens: Number
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +36,7 @@ class Resolved:
     """A case whose names are looked up, sizes checked and formats settled, once: all that its passes are made from."""
 
     case: "Case"  # its runtime and its draft are records
-    model: Model
+    model: "AnyModel"
     chip: Chip
     arch: Architecture  # the chip's, as the engine runs whole passes on it
     precision: Precision | None  # of the layers, as run on the chip; None: `dtype` throughout
@@ -39,7 +48,13 @@ class Resolved:
         """`arch` with the MMA rates that a pass holds on the chip."""
         return sustained(self.arch, self.chip)
 
-    def at(self, **sizes) -> "Resolved":
+    @property
+    def engine(self) -> Engine:
+        """The case's runtime."""
+        runtime = self.case.runtime
+        return runtime if isinstance(runtime, Engine) else find_engine(runtime)
+
+    def at(self, **sizes: Unpack[Sizes]) -> "Resolved":
         """The same at other sizes of its case."""
         draft = self.draft.at(**sizes) if self.draft else None
         return replace(self, case=replace(self.case, **sizes), draft=draft)
@@ -55,11 +70,11 @@ class Resolved:
             attention_kernel=case.attention,
             precision=self.precision,
             imbalance=case.imbalance,
-            absorb=case.runtime.absorbs_prompts,
+            absorb=self.engine.absorbs_prompts,
         )
 
 
-def named_model(model):
+def named_model(model: object) -> "AnyModel":
     """The record that a name or a path stands for; a record itself as it is. Raises InputError."""
     if not isinstance(model, str):
         if not is_model(model):
@@ -84,22 +99,24 @@ def resolve(case: "Case") -> Resolved:
     if not isinstance(case.hardware, Chip):
         case = replace(case, hardware=find_chip(case.hardware).name)
     model, chip = named_model(case.model), named_chip(case)
-    case = checked(case)
-    arch = case.runtime.on(architecture_of(chip))
+    case, engine = checked(case)
+    arch = engine.on(architecture_of(chip))
     if case.imbalance and not model.experts:
         raise InputError(f"{model.name} has no experts whose loads could have an imbalance (a trace's are all alike)")
 
-    def settled(case: "Case", model: Model, draft: Resolved | None) -> Resolved:
+    def settled(case: "Case", model: "AnyModel", draft: Resolved | None) -> Resolved:
         model.check(case)
         run_as, note = case_precision(case, model, chip, arch)
-        known = {"case": case, "model": model, "chip": chip, "arch": arch, "draft": draft}
-        return Resolved(**known, precision=run_as, precision_note=note)
+        return Resolved(
+            case=case, model=model, chip=chip, arch=arch, precision=run_as, precision_note=note, draft=draft
+        )
 
-    if not case.draft:
+    if case.draft is None:
         return settled(case, model, None)
+    drafter = named_model(case.draft)
     # the formats that the case names are about its model, not about its draft
     draft_case = replace(case, model=case.draft, draft=None, weights=None, activations=None, kv_cache=None)
-    return settled(case, model, settled(draft_case, case.draft, None))
+    return settled(case, model, settled(draft_case, drafter, None))
 
 
 def named_chip(case: "Case") -> Chip:
@@ -111,14 +128,14 @@ def named_chip(case: "Case") -> Chip:
     return with_tensor_peak(chip, case.peak_tflops * 1e12)
 
 
-def checked(case: "Case") -> "Case":
-    """The case with its sizes in range, and agreeing with one another; runtime and draft as records. Raises
-    InputError.
+def checked(case: "Case") -> tuple["Case", Engine]:
+    """The case with its sizes in range, and agreeing with one another; runtime and draft as records; the runtime.
+    Raises InputError.
     """
-    runtime = case.runtime
+    engine = case.runtime if isinstance(case.runtime, Engine) else find_engine(case.runtime)
     case = replace(
         case,
-        runtime=runtime if isinstance(runtime, Engine) else find_engine(runtime),
+        runtime=engine,
         batch=check_sizes("batch", case.batch, high=MAX_BATCH),
         input_tokens=check_sizes("input-tokens", case.input_tokens),
         output_tokens=check_sizes("output-tokens", case.output_tokens, high=MAX_OUTPUT_TOKENS),
@@ -145,10 +162,10 @@ def checked(case: "Case") -> "Case":
         if not case.speculative:
             raise InputError("--draft goes with --speculative K")
         case = replace(case, draft=named_model(case.draft))
-    return case
+    return case, engine
 
 
-def case_precision(case: "Case", model: Model, chip: Chip, arch: Architecture) -> tuple[Precision | None, str]:
+def case_precision(case: "Case", model: "AnyModel", chip: Chip, arch: Architecture) -> tuple[Precision | None, str]:
     """What the formats of `model` run as on `chip`, with a note where that differs; None where all are `dtype`. The
     formats are those that the case names; where it names none, the checkpoint's.
     """
@@ -162,7 +179,8 @@ def case_precision(case: "Case", model: Model, chip: Chip, arch: Architecture) -
         return None, note
     wanted = precision_of(case.dtype, *named)
     if own is not None and weights is None and activations is None:
-        wanted = replace(in_dtype(own, case.dtype), **({"kv_cache": wanted.kv_cache} if kv_cache else {}))
+        own = in_dtype(own, case.dtype)
+        wanted = replace(own, kv_cache=wanted.kv_cache if kv_cache else own.kv_cache)
     if wanted == precision_of(case.dtype):
         return None, ""
     return on_chip(wanted, chip, arch, case.dtype)

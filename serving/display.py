@@ -1,8 +1,15 @@
 """How an estimate shows itself in Python: in a line, as rows, as a small table in a notebook."""
 
 import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from ridgepoint.ops import Number
+
+if TYPE_CHECKING:
+    from ridgepoint.serving.estimates import Estimate
 
 
 def seconds(value: float) -> str:
@@ -21,7 +28,7 @@ def si(value: float, unit: str) -> str:
     return f"{value:.3g} {unit}"
 
 
-def metric(value, show) -> str:
+def metric(value: Number, show: Callable[[float], str]) -> str:
     """A number with its unit; of an array its ends: "1.11 s", "0.21 s to 1.11 s"."""
     if np.ndim(value) == 0:
         return show(float(value))
@@ -29,7 +36,7 @@ def metric(value, show) -> str:
     return show(least) if least == most else f"{show(least)} to {show(most)}"
 
 
-def line(est) -> str:
+def line(est: "Estimate") -> str:
     """Model, GPU, engine and the metrics, in under 200 letters."""
     what = f"{est.model.name[:40]} on {est.chip.name[:30]}, {est.case.method}"
     rate = metric(est.throughput_tokens_per_s, lambda value: f"{value:,.0f}")
@@ -37,7 +44,7 @@ def line(est) -> str:
     return f"Estimate({what}: {metrics}{'' if np.all(est.memory.fits) else ', DOES NOT FIT'})"
 
 
-def rows(est) -> list[dict]:
+def rows(est: "Estimate") -> list[dict[str, Any]]:
     """One dict for each kernel of each phase: plain numbers, SI units, sums over the phase, as pandas.DataFrame takes
     them; of an array of cases, arrays.
     """
@@ -46,7 +53,12 @@ def rows(est) -> list[dict]:
     for name, phase in (("prefill", est.prefill), ("decode", est.decode)):
         phase_s = phase.total("time_s")
         for kernel in phase.kernels:
-            row = {"phase": name, "kernel": kernel.name, "kind": kernel.kind, "steps": plain(phase.steps)}
+            row: dict[str, Any] = {
+                "phase": name,
+                "kernel": kernel.name,
+                "kind": kernel.kind,
+                "steps": plain(phase.steps),
+            }
             row |= {field: plain(getattr(kernel, field)) for field in numbers}
             with np.errstate(invalid="ignore"):
                 row["share"] = plain(np.divide(kernel.time_s, phase_s))
@@ -54,12 +66,12 @@ def rows(est) -> list[dict]:
     return found
 
 
-def plain(value):
+def plain(value: object) -> object:
     """A NumPy scalar as Python's; an array as it is."""
     return value.item() if isinstance(value, np.generic | np.ndarray) and np.ndim(value) == 0 else value
 
 
-def html(est) -> str:
+def html(est: "Estimate") -> str:
     """The line above, and of a single case a table of its kernels of 1 % of their phase or more, with bars."""
     from html import escape  # only needed here
 

@@ -11,14 +11,16 @@ Engine versions differ by 20 % and more on one GPU: a record is one of them, and
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
+from ridgepoint.hardware import Chip
 from ridgepoint.inputs import InputError, nearest, shown
 from ridgepoint.kernels.architectures import AMPERE, HOPPER, Architecture
 from ridgepoint.kernels.cycles import POINTWISE, cycle_causes
 from ridgepoint.kernels.gemm import usable_l2_bytes
-from ridgepoint.ops import Number, Op, few_queries, host
+from ridgepoint.ops import Causes, Number, Op, few_queries, host
 
 # Which ops a choice of kernel is about ------------------------------------------------------------------------------
 
@@ -168,7 +170,7 @@ class Engine:
         """`arch` with what this engine makes of whole passes."""
         return replace(arch, narrows_query=arch.narrows_query and self.narrows_query)
 
-    def budget(self, chip, arch: Architecture) -> Budget | None:
+    def budget(self, chip: Chip, arch: Architecture) -> Budget | None:
         """Of a pass on `chip`; None: no limit."""
         known = [
             budget
@@ -198,11 +200,11 @@ class Engine:
                         continue
                     op = with_query(op, attended)
                 elif decode and self.attention_appends:
-                    op = replace(op, dims=dict(op.dims) | {"fused": True})
+                    op = replace(op, dims={**op.dims, "fused": True})
             elif op.kind == "combine" and arch.compute_capability >= self.copies_experts_from:
                 op = replace(op, in_bytes=op.in_bytes + 4 * op.dims["rows"] * op.dims["width"])
             elif self._lists_tiles(op, arch):
-                op = replace(op, dims=dict(op.dims) | {"untuned": ~self._tuned(op)})
+                op = replace(op, dims={**op.dims, "untuned": ~self._tuned(op)})
             found.append(op)
         return found
 
@@ -210,13 +212,16 @@ class Engine:
         """Are only some experts' tiles tuned here? A trace doesn't know an expert's width: it is taken as tuned."""
         return op.kind == "grouped_gemm" and arch.compute_capability <= self.untuned_until and "width" in op.dims
 
-    def _tuned(self, op: Op) -> np.ndarray:
+    def _tuned(self, op: Op) -> "np.bool_ | np.ndarray[Any, np.dtype[np.bool_]]":
         """Has the engine a tuned tile for these experts?"""
         shapes = np.array(self.tuned_experts, dtype=float).reshape(-1, 2)
-        experts, width = (np.asarray(op.dims[name], dtype=float)[..., None] for name in ("experts", "width"))
-        return ((experts == shapes[:, 0]) & (width == shapes[:, 1])).any(-1)
+        experts, width = (np.asarray(size, dtype=float)[..., None] for size in (op.dims["experts"], op.dims["width"]))
+        tuned: np.ndarray[Any, np.dtype[np.bool_]] = (experts == shapes[:, 0]) & (width == shapes[:, 1])
+        return tuned.any(-1)
 
-    def causes(self, op: Op, chip, arch: Architecture, *, weights_resident: Number = 0.0, resident: Number = 0.0):
+    def causes(
+        self, op: Op, chip: Chip, arch: Architecture, *, weights_resident: Number = 0.0, resident: Number = 0.0
+    ) -> Causes:
         """Seconds of one launch of `op` by cause, as cycles.cycle_causes, by this engine's kernel. arch: the chip's,
         as it is for a benchmark of one kernel, `sustained` for a pass.
         """
@@ -266,7 +271,6 @@ STAGES = Choice(recurrent={"fused_delta_rule": False})  # flash-linear-attention
 # Experts and width for which vLLM 0.14 runs tiles tuned on an A100: read off the measured rates, which are 1.2 to 2
 # times those of like shapes; vLLM's folder of tuned configurations names E=8,N=3584, the others weren't looked up.
 TUNED_ON_A100 = ((8, 1792), (8, 2048), (8, 3584), (8, 4096), (8, 7168), (128, 192))
-UNTUNED = {"untuned_until": 80, "tuned_experts": TUNED_ON_A100}
 FLASH_ATTENTION_2 = asdict(AMPERE.attention)
 
 
@@ -322,7 +326,8 @@ VLLM = Engine(
     graph_bytes=236 * MIB,  # profiled from 0.21 on; 0.23 GiB for Llama-3.1-8B on an A100 (0.31's log); others 0.2 to 2
     logit_bytes=VLLM_LOGIT_BYTES,
     expert_multiples=MARLIN_MULTIPLES,
-    **UNTUNED,
+    untuned_until=80,
+    tuned_experts=TUNED_ON_A100,
 )
 VLLM_0_11 = replace(
     VLLM,
@@ -369,7 +374,8 @@ VLLM_0_6 = Engine(
     block_tokens=16,
     context_bytes=1833 * MIB,  # as 0.6.5 logs it on an H100 [vllm-project/vllm #10511]; 0.2 to 0.9 GiB in other logs
     logit_bytes=VLLM_LOGIT_BYTES,
-    **UNTUNED,
+    untuned_until=80,
+    tuned_experts=TUNED_ON_A100,
 )
 SGLANG = Engine(
     family="sglang",
@@ -404,7 +410,8 @@ SGLANG = Engine(
     context_bytes=640 * MIB,
     graph_bytes=512 * MIB,
     token_bytes=3 * MIB // 2,
-    **UNTUNED,
+    untuned_until=80,
+    tuned_experts=TUNED_ON_A100,
 )
 # One CTA of the kernel for a query head by itself reads its K and V alone: rates fitted on whole passes of 0.11.
 ALONE = {"decode_tile_m": 1, "sm_bytes_per_clock": 21.81}
@@ -451,7 +458,7 @@ TENSORRT_LLM_0_11 = Engine(
     # Its decode kernel rotates and appends on the side, and has one CTA for each query head, which reads its K and V
     # by itself (TensorRT-LLM documentation, "Multi-Head, Multi-Query and Group-Query Attention").
     choices=(
-        Choice(when=of_decode, attention=OTHERS.attention | ALONE | {"dram_efficiency": 1.0}),  # fitted, at its limit
+        Choice(when=of_decode, attention={**OTHERS.attention, **ALONE, "dram_efficiency": 1.0}),  # fitted, at its limit
         STAGES,
     ),
     narrows_query=False,
@@ -594,15 +601,15 @@ def _within(version: str, low: str, high: str) -> bool:
     return ends[0] <= asked and asked[: len(ends[1])] <= ends[1]
 
 
-def resident_weights(ops: list[Op], chip, arch: Architecture) -> float:
+def resident_weights(ops: list[Op], chip: Chip, arch: Architecture) -> float:
     """The part of the weights of a pass's products that stays in the L2 between passes, where they are kept there."""
     weights_bytes = sum(op.count * op.weight_bytes for op in ops if op.kind == "gemm")
-    return min(1.0, usable_l2_bytes(chip, arch) / weights_bytes)
+    return float(min(1.0, usable_l2_bytes(chip, arch) / weights_bytes))
 
 
 def cycle_pass(
     ops: list[Op],
-    chip,
+    chip: Chip,
     arch: Architecture,
     engine: Engine,
     *,
@@ -610,7 +617,7 @@ def cycle_pass(
     tokens: Number,
     decode: bool,
     weights_resident: float = 0.0,
-):
+) -> list[tuple[Op, Causes]]:
     """[(op, causes), ...] of one pass as `engine` runs it, the host last if it costs anything. arch: `sustained` on the
     chip. tokens: new ones, of all sequences. weights_resident: the part of its products' weights that is in the L2.
     """
@@ -620,7 +627,7 @@ def cycle_pass(
     if not engine.hosted:
         return timed
     gpu_s = sum(op.count * sum(causes.values()) for op, causes in timed)
-    launches = 0
+    launches: Number = 0
     if not (decode and engine.graph_decode):
         pieces = 2 * sum(op.count for op in ops if op.kind in ATTENTION)  # graphs, and attention between them
         launches = np.where(np.asarray(tokens) <= engine.graph_tokens, pieces, sum(op.count for op in ops))

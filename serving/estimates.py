@@ -3,13 +3,12 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ridgepoint.hardware import Chip
 from ridgepoint.layers.formats import Precision
-from ridgepoint.model import Model
 from ridgepoint.ops import Number
 from ridgepoint.serving import display
 from ridgepoint.serving.cases import Resolved
@@ -19,6 +18,8 @@ from ridgepoint.serving.phases import Phase, decode_phase, prefill_phase
 
 if TYPE_CHECKING:
     from ridgepoint.estimator import Case
+    from ridgepoint.kernels.roofline import Peaks
+    from ridgepoint.readers.catalogue import AnyModel
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -50,7 +51,7 @@ class Estimate:
     memory: Memory
     intervals: dict[str, tuple[Number, Number]]  # 90 %, of ttft_s, tpot_s, latency_s; empty unless method is cycle
     tokens: Number  # of a sequence, that the decode phase yields: tpot_s is its time over these
-    machine: object  # whose peaks bound the kernels: the chip, or the earlier estimator's constants
+    machine: "Peaks"  # whose peaks bound the kernels: the chip, or the earlier estimator's constants
     method: "Method | None" = None  # that made it
 
     def __repr__(self) -> str:
@@ -59,7 +60,7 @@ class Estimate:
     def _repr_html_(self) -> str:
         return display.html(self)
 
-    def rows(self) -> list[dict]:
+    def rows(self) -> list[dict[str, Any]]:
         """One dict for each kernel of each phase: see display.rows."""
         return display.rows(self)
 
@@ -80,7 +81,7 @@ class Estimate:
         return self.resolved.case
 
     @property
-    def model(self) -> Model:
+    def model(self) -> "AnyModel":
         return self.resolved.model
 
     @property
@@ -101,7 +102,14 @@ class Estimate:
 
 
 def summed(
-    resolved: Resolved, used: Memory, prefill: Phase, decode: Phase, *, tokens: Number, sequences: Number, machine
+    resolved: Resolved,
+    used: Memory,
+    prefill: Phase,
+    decode: Phase,
+    *,
+    tokens: Number,
+    sequences: Number,
+    machine: "Peaks",
 ) -> Estimate:
     """The metrics of these phases where all sequences run at once; without intervals. The last three: see Estimate."""
     ttft_s, decode_s = prefill.total("time_s"), decode.total("time_s")
@@ -136,15 +144,23 @@ def by_passes(resolved: Resolved) -> Estimate:
     full = resolved
     if not np.all(used.fits):
         full = resolved.at(batch=at_once(case.batch, used.max_batch))
-    how = {"tokens": case.output_tokens - 1, "sequences": full.case.batch * case.samples, "machine": resolved.chip}
-    est = summed(full, used, prefill_phase(full), decode_phase(full), **how)
+    est = summed(
+        full,
+        used,
+        prefill_phase(full),
+        decode_phase(full),
+        tokens=case.output_tokens - 1,
+        sequences=full.case.batch * case.samples,
+        machine=resolved.chip,
+    )
     return est if full is resolved else in_waves(replace(est, resolved=resolved))
 
 
 def expectation(resolved: Resolved) -> Estimate:
     """As above, with intervals."""
     est = by_passes(resolved)
-    return replace(est, intervals={name: known(est, ends) for name, ends in intervals(est).items()})
+    found = {name: (known(est, low), known(est, high)) for name, (low, high) in intervals(est).items()}
+    return replace(est, intervals=found)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +168,7 @@ class Method:
     """A way to estimate a case, and what a report says of it."""
 
     estimate: Callable[[Resolved], Estimate]
-    waterfall: Callable[[Estimate], list[dict]] | None = None  # from its numbers to those of method cycle
+    waterfall: Callable[[Estimate], list[dict[str, Any]]] | None = None  # from its numbers to those of method cycle
     line: str  # of the card; {runtime}: the engine
     throughput: str = "whole batch; {per_sequence}"  # what throughput_tokens_per_s counts
 
@@ -172,25 +188,26 @@ def in_waves(est: Estimate) -> Estimate:
     started_s = whole * wave_s  # the last wave, if it is not a full one
     batch_latency_s = started_s + rest_s
     waits_s = est.running * (whole * est.ttft_s + wave_s * whole * (whole - 1) / 2) + rest * (started_s + rest_ttft_s)
-    found = {
-        "ttft_s": est.ttft_s,
-        "tpot_s": est.tpot_s,
-        "latency_s": wave_s,
-        "throughput_per_sequence_tokens_per_s": est.throughput_per_sequence_tokens_per_s,
-        "throughput_tokens_per_s": case.batch * case.samples * case.output_tokens / batch_latency_s,
-        "batch_latency_s": batch_latency_s,
-        "ttft_mean_s": waits_s / case.batch,
-        "ttft_last_s": np.where(rest > 0, started_s + rest_ttft_s, started_s - wave_s + est.ttft_s)[()],
-    }
-    waves = np.where(np.asarray(est.memory.max_batch) > 0, whole + (rest > 0), 0)[()]
-    return replace(est, waves=waves, **{name: known(est, (value,))[0] for name, value in found.items()})
+    last_s = np.where(rest > 0, started_s + rest_ttft_s, started_s - wave_s + est.ttft_s)[()]
+    return replace(
+        est,
+        waves=np.where(np.asarray(est.memory.max_batch) > 0, whole + (rest > 0), 0)[()],
+        ttft_s=known(est, est.ttft_s),
+        tpot_s=known(est, est.tpot_s),
+        latency_s=known(est, wave_s),
+        throughput_per_sequence_tokens_per_s=known(est, est.throughput_per_sequence_tokens_per_s),
+        throughput_tokens_per_s=known(est, case.batch * case.samples * case.output_tokens / batch_latency_s),
+        batch_latency_s=known(est, batch_latency_s),
+        ttft_mean_s=known(est, waits_s / case.batch),
+        ttft_last_s=known(est, last_s),
+    )
 
 
-def known(est: Estimate, values: tuple) -> tuple:
-    """The values, NaN where not one sequence fits."""
+def known(est: Estimate, value: Number) -> Number:
+    """The value, NaN where not one sequence fits."""
     if np.all(est.memory.max_batch):
-        return values
-    return tuple(np.where(np.asarray(est.memory.max_batch) > 0, value, np.nan)[()] for value in values)
+        return value
+    return np.where(np.asarray(est.memory.max_batch) > 0, value, np.nan)[()]
 
 
 def run_s(resolved: Resolved, batch: Number) -> tuple[Number, Number]:
@@ -209,15 +226,15 @@ def run_s(resolved: Resolved, batch: Number) -> tuple[Number, Number]:
     some = sizes[0] > 0
     alike, which = np.unique([size[some] for size in sizes], axis=1, return_inverse=True)  # few sizes are left over
     found = timed(resolved.at(batch=alike[0], input_tokens=alike[1], output_tokens=alike[2]))
-    ttft_s, latency_s = (scattered([(some, value[which.ravel()])], some.shape) for value in found)
+    ttft_s, latency_s = (scattered([(some, np.asarray(value)[which.ravel()])], some.shape) for value in found)
     return ttft_s, latency_s
 
 
 def intervals(est: "Estimate") -> dict[str, tuple[Number, Number]]:
     """90 % intervals of the metrics. Latency's errors in prefill and decode add up: one card, one engine."""
-    ttft, decode_s = (
-        getattr(est, phase).interval(run_spread(est.case.runtime, est.chip, phase)) for phase in ("prefill", "decode")
-    )
+    engine = est.resolved.engine
+    ttft = est.prefill.interval(run_spread(engine, est.chip, "prefill"))
+    decode_s = est.decode.interval(run_spread(engine, est.chip, "decode"))
     with np.errstate(invalid="ignore"):
-        tpot = tuple(np.divide(end, est.tokens)[()] for end in decode_s)
-    return {"ttft_s": ttft, "tpot_s": tpot, "latency_s": (ttft[0] + decode_s[0], ttft[1] + decode_s[1])}
+        low, high = (np.divide(end, est.tokens)[()] for end in decode_s)
+    return {"ttft_s": ttft, "tpot_s": (low, high), "latency_s": (ttft[0] + decode_s[0], ttft[1] + decode_s[1])}

@@ -8,8 +8,9 @@ and steps and independent of the others'. All widths are found by validate.py --
 
 import numpy as np
 
-from ridgepoint.hardware import CHIPS
-from ridgepoint.ops import few_queries
+from ridgepoint.hardware import CHIPS, Chip
+from ridgepoint.ops import Number, Op, Seconds, few_queries
+from ridgepoint.serving.engines import Engine
 
 # Ratios measured / estimated, 5th and 95th percentile over all sets that no fit saw, each set alike. Found by python
 # validate.py --fit, on the rows that validate.py judges.
@@ -44,19 +45,19 @@ UNVALIDATED = 1.6  # widening, in the exponent, where nothing was measured: a ju
 VALIDATED = ("a100-80gb-sxm", "a100-40gb-sxm", "h100-sxm", "h200-sxm", "l40s", "b200-sxm")  # something was
 
 
-def spread(op, chip) -> tuple:
+def spread(op: Op, chip: Chip) -> tuple[Seconds, Seconds]:
     """(low, high): the 90 % range of measured / estimated for one launch of `op`; the sizes' shape at most."""
     low, high = SPREADS[regime(op)] if op.kind != "gemm" else _gemm_spread(op)
     widen = 1.0 if validated(chip) else UNVALIDATED
     return low**widen, high**widen
 
 
-def validated(chip) -> bool:
+def validated(chip: Chip) -> bool:
     """Was this very chip measured? A what-if on one of its fields was not."""
     return chip.name in VALIDATED and chip == CHIPS[chip.name]
 
 
-def _gemm_spread(op):
+def _gemm_spread(op: Op) -> tuple[Seconds, Seconds]:
     if regime(op) != "gemm":
         return SPREADS[regime(op)]
     skinny = np.asarray(op.dims["m"]) <= SKINNY
@@ -67,7 +68,7 @@ def _gemm_spread(op):
 SKINNY = 16  # rows of x up to which cuBLAS chooses otherwise
 
 
-def regime(op) -> str:
+def regime(op: Op) -> str:
     """The key of SPREADS that an op falls under; of a plain product with few rows: "gemm"."""
     narrow_weights = min(op.dims.get("a_bytes", 2), op.dims.get("b_bytes", 2)) < 1.9
     if op.kind == "gemm":
@@ -88,19 +89,21 @@ def regime(op) -> str:
     return op.kind if op.kind in SPREADS else "pointwise"
 
 
-def familiar(op) -> bool:
+def familiar(op: Op) -> bool:
     """Were whole runs measured that had kernels like this one?"""
     return regime(op) in RUNS
 
 
-def run_spread(engine, chip, phase: str) -> tuple[float, float]:
+def run_spread(engine: Engine, chip: Chip, phase: str) -> tuple[float, float]:
     """(low, high): the 90 % range of measured / estimated for a phase, prefill or decode, of a run."""
     low, high = engine.run_spread.get(chip.name, ELSEWHERE)[phase] if validated(chip) else ELSEWHERE[phase]
     widen = 1.0 if validated(chip) else UNVALIDATED
     return low**widen, high**widen
 
 
-def phase_interval(kernels, run: tuple[float, float]) -> tuple:
+def phase_interval(
+    kernels: list[tuple[Number, Number, Number, Number]], run: tuple[float, float]
+) -> tuple[Number, Number]:
     """(low, high) of a phase's seconds from its kernels, [(time_s, low_s, under_s, over_s), ...], and the range of
     whole runs, which those had that were measured: other kinds of kernels add how far under and over theirs may lie.
     """

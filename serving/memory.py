@@ -7,14 +7,19 @@ cached prefix, shared by all sequences, is there once. An engine's own limit on 
 the cache holds.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import reduce
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ridgepoint.inputs import MAX_SIZE, InputError
-from ridgepoint.model import ELEM_BYTES
-from ridgepoint.ops import FEW, Number, larger
+from ridgepoint.model import ELEM_BYTES, Model
+from ridgepoint.ops import FEW, Number, larger, smaller
+
+if TYPE_CHECKING:
+    from ridgepoint.serving.cases import Resolved
 
 # What CUDA shows to no program: nvidia-smi's total less torch's total_memory is 0.35 to 0.75 GiB on an RTX 4090, A100,
 # L40S, H100, H200 and B200 (engines' logs).
@@ -23,9 +28,11 @@ DRIVER_BYTES = 2**29
 # of 29,000 tokens of Llama-3.1-8B, 3 x 8,192 bytes more than gate x up reads and writes [vllm-project/vllm #10517].
 STREAMS = 3
 # What an engine's fraction f of the device is of: bytes of the KV cache, from (f * total, total, weights, the rest).
-FRACTIONS = {
+FRACTIONS: dict[str, Callable[[float, int, int, Number], Number]] = {
     "total": lambda share, total, weights, rest: share * total - weights - rest,  # vLLM: everything is in it
-    "static": lambda share, total, weights, rest: min(share * total, total - rest) - weights,  # SGLang: these two are
+    "static": lambda share, total, weights, rest: (
+        smaller(share * total, total - rest) - weights
+    ),  # SGLang: these two are
     "free": lambda share, total, weights, rest: share * (total - weights - rest),  # TensorRT-LLM: of what they leave
     "nothing": lambda share, total, weights, rest: total - weights - rest,  # a static batch: as much as it needs
 }
@@ -39,12 +46,12 @@ class Memory:
     kv_cache_bytes: Number  # of all sequences, a shared prefix once
     activation_bytes: Number  # of a pass
     engine_bytes: Number  # the engine's own: libraries, CUDA graphs
-    capacity_bytes: int
+    capacity_bytes: Number
     kv_room_bytes: Number  # that the engine has for the KV cache
     kv_tokens: Number  # that the room holds, in whole blocks, of sequences of this length
     sequences: Number  # of this length that the room holds, with the fraction of one: "maximum concurrency"
     max_batch: Number  # whole ones: the largest batch that runs at once
-    fits: bool  # does the batch run at once?
+    fits: "bool | np.ndarray"  # does the batch run at once?
 
     @property
     def total_bytes(self) -> Number:
@@ -56,7 +63,7 @@ class Memory:
         return self.max_batch
 
 
-def memory(resolved) -> Memory:
+def memory(resolved: "Resolved") -> Memory:
     """Of a resolved case: see Memory. A draft model's weights and KV cache count too; samples share their prompt's."""
     if parts := by_kernels(resolved):
         found = [(mask, memory(part)) for mask, part in parts]
@@ -64,7 +71,7 @@ def memory(resolved) -> Memory:
         known = {field.name: [(mask, getattr(one, field.name)) for mask, one in found] for field in fields(Memory)}
         known["fits"] = [(mask, np.asarray(fits, dtype=bool)) for mask, fits in known["fits"]]
         return Memory(**{name: scattered(values, shape) for name, values in known.items()})
-    case, engine, total_bytes = resolved.case, resolved.case.runtime, resolved.chip.dram_bytes
+    case, engine, total_bytes = resolved.case, resolved.engine, resolved.chip.dram_bytes
     weights_bytes = sum(weight_bytes(each) for each in models_of(resolved))
     own_bytes, own_tokens, shared_bytes, shared_tokens = cache(resolved)
     each_bytes, pass_bytes = activations(resolved)
@@ -91,16 +98,16 @@ def memory(resolved) -> Memory:
     )
 
 
-def models_of(resolved) -> list:
+def models_of(resolved: "Resolved") -> list["Resolved"]:
     """The model and its draft, if it has one."""
     return [resolved, resolved.draft] if resolved.draft else [resolved]
 
 
-def weight_bytes(resolved) -> int:
+def weight_bytes(resolved: "Resolved") -> int:
     """Of the weights as the engine keeps them: mxfp4 experts padded to its kernel's multiples."""
-    model, engine, formats = resolved.model, resolved.case.runtime, resolved.precision
+    model, engine, formats = resolved.model, resolved.engine, resolved.precision
     kept_bytes = model.weight_bytes(resolved.case.dtype, formats)
-    if engine.expert_multiples == (1, 1) or formats is None or not (model.explicit and model.experts):
+    if engine.expert_multiples == (1, 1) or formats is None or not (isinstance(model, Model) and model.experts):
         return kept_bytes
     form = formats.of("experts").weights
     if form.name != "mxfp4":
@@ -112,11 +119,11 @@ def weight_bytes(resolved) -> int:
     return kept_bytes + round(layers * more * form.element_bytes(sides[1]))
 
 
-def cache(resolved) -> tuple[Number, Number, Number, Number]:
+def cache(resolved: "Resolved") -> tuple[Number, Number, Number, Number]:
     """(bytes, tokens) of the KV cache of one sequence alone, in whole blocks, and the same of what all share: the whole
     blocks of the prefix.
     """
-    case, block = resolved.case, resolved.case.runtime.block_tokens
+    case, block = resolved.case, resolved.engine.block_tokens
     shared_tokens = case.prefix_tokens // block * block
     tokens = case.input_tokens + case.samples * case.output_tokens - shared_tokens
     own_tokens = -(-tokens // block) * block
@@ -125,31 +132,29 @@ def cache(resolved) -> tuple[Number, Number, Number, Number]:
         return sum(each.model.kv_cache_bytes(case.dtype, tokens, each.precision) for each in models_of(resolved))
 
     own_bytes = kept(own_tokens)
-    own_bytes = np.round(own_bytes) if np.ndim(own_bytes) else own_bytes
+    own_bytes = np.round(own_bytes) if isinstance(own_bytes, np.ndarray) else own_bytes
     return own_bytes, own_tokens, kept(shared_tokens) if shared_tokens else 0, shared_tokens
 
 
-def activations(resolved) -> tuple[Number, Number]:
+def activations(resolved: "Resolved") -> tuple[Number, Number]:
     """Bytes of activations: (for each sequence of the batch, of a pass however many there are).
 
     A pass takes in the engine's token budget, or `chunked_prefill` tokens, and holds what its forward pass or then its
     sampler does at its peak; without either, all prompts at once. An engine reserves for a full pass, even where these
     sequences don't fill one.
     """
-    case, engine = resolved.case, resolved.case.runtime
+    case, engine = resolved.case, resolved.engine
     budget = engine.budget(resolved.chip, resolved.arch)
-    prompt, alone = case.input_tokens, isinstance(case.input_tokens, int)
-    lower, higher = (min, max) if alone else (np.minimum, np.maximum)
-    new = higher(1, prompt - case.prefix_tokens)
-    tokens = case.chunked_prefill or (budget and budget.tokens)
+    prompt = case.input_tokens
+    new = larger(1, prompt - case.prefix_tokens)
+    tokens = case.chunked_prefill or (budget.tokens if budget else None)
     if tokens is None:
         return pass_activation_bytes(resolved, 1, new, prompt), 0
     if engine.token_bytes:
         return 0, engine.token_bytes * max(2048, tokens)
     sequences = budget.sequences if budget else MAX_SIZE
-    batch = lower(sequences, higher(1, tokens // new))
-    full = new >= tokens if alone else np.all(new >= tokens)
-    q_len = tokens if full else lower(tokens, new)  # a single size may run other kernels
+    batch = smaller(sequences, larger(1, tokens // new))
+    q_len = tokens if np.all(new >= tokens) else smaller(tokens, new)  # a single size may run other kernels
     forward_bytes = pass_activation_bytes(resolved, batch, q_len, prompt)
     if not engine.logit_bytes:
         return 0, forward_bytes
@@ -157,44 +162,44 @@ def activations(resolved) -> tuple[Number, Number]:
     return 0, larger(forward_bytes, int(engine.logit_bytes * logits) + 2 * tokens * stream_bytes(resolved))
 
 
-def stream_bytes(resolved) -> int:
+def stream_bytes(resolved: "Resolved") -> int:
     """A token's residual stream."""
     return resolved.model.hidden * ELEM_BYTES[resolved.case.dtype]
 
 
-def pass_activation_bytes(resolved, batch: Number, q_len: Number, kv_len: Number) -> Number:
+def pass_activation_bytes(resolved: "Resolved", batch: Number, q_len: Number, kv_len: Number) -> Number:
     """The residual streams of one pass, and the largest inputs and outputs of any of its kernels, in whole bytes."""
     held = [op.activation_bytes for op in resolved.ops(batch, q_len, kv_len)]
     if all(isinstance(each, int | float) for each in held):
-        widest = int(max(held))
+        widest: Number = int(max(held))
     else:
         widest = np.floor(reduce(np.maximum, held))
     return STREAMS * stream_bytes(resolved) * batch * q_len + widest
 
 
-def by_kernels(resolved) -> list[tuple[np.ndarray, object]]:
+def by_kernels(resolved: "Resolved") -> list[tuple[np.ndarray, "Resolved"]]:
     """An array of cases in parts whose prefill runs the same kernels, each with the mask of its elements: prompts of
     few new tokens run decode's, which a single size asks for. Empty where all are alike.
     """
-    case = resolved.case
-    if not np.ndim(case.input_tokens):
+    case, prompts = resolved.case, resolved.case.input_tokens
+    if not isinstance(prompts, np.ndarray) or not prompts.ndim:
         return []
     # not np.unique, whose first call imports numpy.ma: a tenth of `import numpy` itself
-    few = sorted(set(case.input_tokens[case.input_tokens - case.prefix_tokens <= FEW].tolist()))
+    few = sorted(set(prompts[prompts - case.prefix_tokens <= FEW].tolist()))
     if not few:
         return []
-    names = ("batch", "input_tokens", "output_tokens")
-    sizes = dict(zip(names, np.broadcast_arrays(*(getattr(case, name) for name in names)), strict=True))
+    sizes = np.broadcast_arrays(case.batch, prompts, case.output_tokens)
 
-    def part(mask: np.ndarray, **single) -> tuple:
-        return mask, resolved.at(**{name: size[mask] for name, size in sizes.items()} | single)
+    def part(mask: np.ndarray, prompt: int | None = None) -> tuple[np.ndarray, "Resolved"]:
+        batch, prompts, output = (size[mask] for size in sizes)
+        return mask, resolved.at(batch=batch, input_tokens=prompts if prompt is None else prompt, output_tokens=output)
 
-    parts = [part(sizes["input_tokens"] == prompt, input_tokens=int(prompt)) for prompt in few]
-    rest = sizes["input_tokens"] - case.prefix_tokens > FEW
+    parts = [part(sizes[1] == prompt, int(prompt)) for prompt in few]
+    rest = sizes[1] - case.prefix_tokens > FEW
     return [*parts, part(rest)] if rest.any() else parts
 
 
-def scattered(values: list[tuple[np.ndarray, Number]], shape: tuple) -> np.ndarray:
+def scattered(values: list[tuple[np.ndarray, Number]], shape: tuple[int, ...]) -> np.ndarray:
     """One array from its parts; 0 where there is none."""
     whole = np.zeros(shape, dtype=np.result_type(*(value for _, value in values)))
     for mask, value in values:
@@ -202,7 +207,7 @@ def scattered(values: list[tuple[np.ndarray, Number]], shape: tuple) -> np.ndarr
     return whole
 
 
-def max_context(resolved) -> int:
+def max_context(resolved: "Resolved") -> int:
     """Longest input + output that fits at the case's batch, by a longer prompt: 0 if none does. By halving, where one
     array holds the next few halvings' prompts. Raises InputError for arrays.
     """
@@ -219,7 +224,7 @@ def max_context(resolved) -> int:
             fit = memory(resolved.at(input_tokens=np.array(prompts, dtype=float))).fits
             fits |= zip(prompts, np.broadcast_to(fit, len(prompts)), strict=True)
         low, high = (middle, high) if fits[middle] else (low, middle - 1)
-    return low + case.output_tokens if low > none else 0
+    return low + int(case.output_tokens) if low > none else 0
 
 
 def halvings(low: int, high: int, times: int) -> list[int]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ridgepoint.inputs import InputError
-from ridgepoint.ops import Number
+from ridgepoint.ops import Floats, Number
 
 MAX_CHUNKS = 2**17  # of one prompt
 
@@ -39,6 +39,7 @@ def prefill_passes(batch: Number, prompt: Number, prefix: int, chunk: int | None
         return [Passes(batch, new, prompt)]
     if np.ndim(batch) or np.ndim(prompt):
         raise InputError("chunked-prefill takes single sizes, not arrays")
+    batch, new, prompt = int(batch), int(new), int(prompt)
     if chunk >= new:
         together = min(batch, chunk // new)
         whole, rest = divmod(batch, together)
@@ -66,8 +67,9 @@ def expected_tokens(draft_tokens: int, acceptance: float) -> float:
     return (1 - acceptance ** (draft_tokens + 1)) / (1 - acceptance)
 
 
-def speculative_contexts(prompt: int, output: int, draft_tokens: int, acceptance: float) -> np.ndarray:
+def speculative_contexts(prompt: int, output: int, draft_tokens: int, acceptance: float) -> Floats:
     """Context lengths of the verification passes (draft_tokens + 1 new tokens each) that yield output - 1 tokens."""
     each = expected_tokens(draft_tokens, acceptance)
     steps = int(np.ceil((output - 1) / each)) if output > 1 else 0
-    return prompt + np.floor(each * np.arange(steps)) + draft_tokens + 1.0
+    yielded: Floats = np.floor(each * np.arange(steps))
+    return prompt + yielded + draft_tokens + 1.0

@@ -1,6 +1,6 @@
 """Prefill and decode: the kernels of all passes of a phase, each with its seconds by cause."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -8,7 +8,7 @@ import numpy as np
 from ridgepoint.hardware import Chip
 from ridgepoint.kernels.cycles import BOUNDS, CAUSES
 from ridgepoint.kernels.roofline import roofline_causes, roofline_s
-from ridgepoint.ops import Number, Op
+from ridgepoint.ops import Causes, Number, Op, Seconds
 from ridgepoint.serving.cases import Resolved
 from ridgepoint.serving.display import metric, seconds
 from ridgepoint.serving.engines import cycle_pass, resident_weights
@@ -16,6 +16,7 @@ from ridgepoint.serving.intervals import SPREADS, familiar, phase_interval, spre
 from ridgepoint.serving.memory import by_kernels, scattered
 from ridgepoint.serving.passes import Passes, prefill_passes, speculative_contexts
 
+Ends = tuple[Number, Number]  # low and high, of an interval over the estimate
 LEAST_S = 1e-300  # that a kernel takes where a ratio to its time is asked for: one fused into another may take none
 
 
@@ -30,12 +31,12 @@ class Kernel:
     kind: str
     unit: str  # that its FLOPs run on, tensor or vector, and the dtype there
     dtype: str
-    count: int
+    count: Number
     flops: Number
     weight_bytes: Number
     kv_bytes: Number
     activation_bytes: Number
-    causes: dict[str, Number]
+    causes: Causes
     low_s: Number  # the 90 % interval of time_s; both 0 where the method has none
     high_s: Number
     under_s: Number = 0.0  # how far below and above its estimate it may lie, where no measured run had its like
@@ -81,13 +82,14 @@ class Phase:
 
     def total(self, field: str) -> Number:
         """Sum of one field of Kernel, such as "time_s" or "flops", over the phase."""
-        return sum(getattr(kernel, field) for kernel in self.kernels)
+        values: list[Number] = [getattr(kernel, field) for kernel in self.kernels]
+        return sum(values)
 
     def interval(self, run: tuple[float, float]) -> tuple[Number, Number]:
         """(low, high) seconds of the whole phase; run: intervals.run_spread."""
         return phase_interval([(k.time_s, k.low_s, k.under_s, k.over_s) for k in self.kernels], run)
 
-    def causes(self) -> dict[str, Number]:
+    def causes(self) -> Causes:
         """Seconds by cause, in the order of cycles.CAUSES; they add up to total("time_s"). Sums over the kernels: where
         the host's own time exceeds that of the GPU beside it, faster kernels only leave it more to wait for.
         """
@@ -98,7 +100,9 @@ class Phase:
         }
 
 
-def timed_pass(resolved: Resolved, batch: Number, q_len: Number, kv_len: Number, *, decode: bool):
+def timed_pass(
+    resolved: Resolved, batch: Number, q_len: Number, kv_len: Number, *, decode: bool
+) -> list[tuple[Op, Causes, Ends]]:
     """The kernels of one pass, a decode step or a prefill, each with its seconds by cause and the ends of its
     interval over its time: [(op, causes, bounds), ...]. By method cycle the last one is the host.
     """
@@ -106,14 +110,22 @@ def timed_pass(resolved: Resolved, batch: Number, q_len: Number, kv_len: Number,
     ops = resolved.ops(batch, q_len, kv_len)
     resident = resident_weights(ops, chip, resolved.arch) if case.l2_persistent else 0.0
     if case.method == "roofline":  # of the kernels that the engine launches: one that fuses two moves less
-        launched = case.runtime.launched(ops, resolved.arch, decode=decode)
+        launched = resolved.engine.launched(ops, resolved.arch, decode=decode)
         return [(op, roofline_causes(op, chip, resident), NO_INTERVAL) for op in launched]
-    how = {"batch": batch, "tokens": batch * q_len, "decode": decode, "weights_resident": resident}
-    timed = cycle_pass(ops, chip, resolved.sustained, case.runtime, **how)
+    timed = cycle_pass(
+        ops,
+        chip,
+        resolved.sustained,
+        resolved.engine,
+        batch=batch,
+        tokens=batch * q_len,
+        decode=decode,
+        weights_resident=resident,
+    )
     return [(op, causes, bounds(op, chip, sum(causes.values()), resident)) for op, causes in timed]
 
 
-def bounds(op: Op, chip: Chip, launch_s: Number, weights_resident: float) -> tuple:
+def bounds(op: Op, chip: Chip, launch_s: Seconds, weights_resident: float) -> Ends:
     """(low, high): the ends of the 90 % interval over the estimate `launch_s`; never below the roofline."""
     low, high = spread(op, chip)
     if op.kind == "host":
@@ -121,10 +133,12 @@ def bounds(op: Op, chip: Chip, launch_s: Number, weights_resident: float) -> tup
     return np.maximum(low, roofline_s(op, chip, weights_resident) / np.maximum(launch_s, LEAST_S)), high
 
 
-NO_INTERVAL = (0, 0)  # both ends of it, by methods that have none
+NO_INTERVAL: Ends = (0, 0)  # both ends of it, by methods that have none
 
 
-def phase_kernel(op: Op, causes, bounds=NO_INTERVAL, over_steps: Callable = lambda x: x) -> Kernel:
+def phase_kernel(
+    op: Op, causes: Causes, bounds: Ends = NO_INTERVAL, over_steps: Callable[[Number], Number] = lambda x: x
+) -> Kernel:
     """`op` as a kernel of a phase; `bounds` are the ends of its interval over its time; `over_steps` sums a
     quantity of one pass over the passes of the phase.
     """
@@ -148,6 +162,12 @@ def phase_kernel(op: Op, causes, bounds=NO_INTERVAL, over_steps: Callable = lamb
     )
 
 
+def summed(x: "Number | np.ndarray", axis: int | None = None) -> Number:
+    """np.sum, whose scalars are floats."""
+    found: Number = np.asarray(x).sum(axis=axis)
+    return found
+
+
 def prefill_phase(resolved: Resolved) -> Phase:
     """The passes over the prompts of all sequences; the last kernels yield their first tokens. A draft model, if any,
     takes the prompts too.
@@ -166,7 +186,7 @@ def prefill_phase(resolved: Resolved) -> Phase:
         for each in passes:
 
             def over_passes(x: Number, each: Passes = each) -> Number:
-                return each.times * np.sum(x) if chunked and np.ndim(x) else x * count(each)
+                return each.times * summed(x) if chunked and np.ndim(x) else x * count(each)
 
             entries = timed_pass(resolved, each.batch, each.q_len, each.kv_len, decode=False)
             timed.append(tuple(phase_kernel(*entry, over_passes) for entry in entries))
@@ -174,8 +194,8 @@ def prefill_phase(resolved: Resolved) -> Phase:
 
     drafted = drafts(kernels(resolved.draft), 1) if resolved.draft else ()
     own = kernels(resolved)
-    if case.method == "cycle" and case.runtime.request_s:
-        own = (*own[:-1], with_request(own[-1], case.runtime.request_s))
+    if case.method == "cycle" and resolved.engine.request_s:
+        own = (*own[:-1], with_request(own[-1], resolved.engine.request_s))
     return Phase(steps=sum(map(count, passes)), kernels=own + drafted)
 
 
@@ -250,14 +270,20 @@ def decode_phase(resolved: Resolved) -> Phase:
     )
 
 
-def join_kernels(pieces: list[Kernel], joined: Callable) -> Kernel:
+def join_kernels(pieces: Sequence[Kernel], joined: Callable[[list[Number]], Number]) -> Kernel:
     """The same kernel over several passes, or pieces of an array of cases, as one."""
     first, causes = pieces[0], dict.fromkeys(cause for piece in pieces for cause in piece.causes)
-    numbers = ("flops", "weight_bytes", "kv_bytes", "activation_bytes", "low_s", "high_s", "under_s", "over_s")
     return replace(
         first,
         causes={cause: joined([piece.causes.get(cause, 0.0) for piece in pieces]) for cause in causes},
-        **{name: joined([getattr(piece, name) for piece in pieces]) for name in numbers},
+        flops=joined([piece.flops for piece in pieces]),
+        weight_bytes=joined([piece.weight_bytes for piece in pieces]),
+        kv_bytes=joined([piece.kv_bytes for piece in pieces]),
+        activation_bytes=joined([piece.activation_bytes for piece in pieces]),
+        low_s=joined([piece.low_s for piece in pieces]),
+        high_s=joined([piece.high_s for piece in pieces]),
+        under_s=joined([piece.under_s for piece in pieces]),
+        over_s=joined([piece.over_s for piece in pieces]),
     )
 
 
@@ -267,17 +293,17 @@ def decode_steps(resolved: Resolved, batch: Number, prompt: Number, output: Numb
     """
     step = np.arange(1.0, np.max(output))
     taken = None  # which steps each element takes, unless all take all
-    if np.ndim(output):
-        batch, prompt = batch[:, None], prompt[:, None]
+    if isinstance(output, np.ndarray) and output.ndim:
+        batch, prompt = np.asarray(batch)[:, None], np.asarray(prompt)[:, None]
         if output.min() != output.max():
             taken = step < output[:, None]
 
-    def over_steps(x):
+    def over_steps(x: Number) -> Number:
         if taken is not None:
-            return np.sum(x * taken, axis=-1)
-        if np.ndim(x) and x.shape[-1] == step.size:
-            return x.sum(axis=-1)
-        return (x[..., 0] if np.ndim(x) else x) * step.size
+            return summed(x * taken, axis=-1)
+        if not isinstance(x, np.ndarray) or not x.ndim:
+            return x * step.size
+        return summed(x, axis=-1) if x.shape[-1] == step.size else x[..., 0] * step.size
 
     timed = timed_pass(resolved, batch, 1, prompt + step, decode=True)
     return tuple(phase_kernel(*entry, over_steps) for entry in timed)
@@ -289,11 +315,11 @@ def speculative_phase(resolved: Resolved) -> Phase:
     """
     case = resolved.case
     guesses, batch = case.speculative, case.batch * case.samples
-    contexts = speculative_contexts(case.input_tokens, case.output_tokens, guesses, case.acceptance)
+    contexts = speculative_contexts(int(case.input_tokens), int(case.output_tokens), guesses, case.acceptance)
 
     def phase(resolved: Resolved, q_len: int, times: int) -> tuple[Kernel, ...]:
-        def over_steps(x):
-            return times * (np.sum(x) if np.ndim(x) else x * contexts.size)
+        def over_steps(x: Number) -> Number:
+            return times * (summed(x) if np.ndim(x) else x * contexts.size)
 
         entries = timed_pass(resolved, batch, q_len, contexts, decode=True)
         return tuple(phase_kernel(*entry, over_steps) for entry in entries)

@@ -13,7 +13,7 @@ from ridgepoint.layers.formats import KV_FORMATS
 from ridgepoint.serving.engines import TENSORRT_LLM, TRTLLM_GROUP, VLLM, with_query
 from ridgepoint.validation.package import medians, perf_table
 from ridgepoint.validation.rows import Rows, select, without
-from ridgepoint.validation.sets import H100, REFITTED, SPARSE_FITTED, SPARSE_PARTS, DataSet
+from ridgepoint.validation.sets import H100, REFITTED, SPARSE_FITTED, SPARSE_PARTS, DataSet, Gpu
 
 TABLES = {"prefill": "context", "decode": "generation"}  # of a phase, in the package
 
@@ -35,21 +35,31 @@ def attention_rows(data: DataSet, folder: Path, phase: str, stored: str = "bfloa
     sizes = ["batch_size", "isl", "step", "num_heads", "num_key_value_heads", "head_dim"]
     (batch, isl, step, heads, kv_heads, head_dim), measured_s = medians(table[plain], sizes)
     q_len = isl if phase == "prefill" else 1
-    number = {"dtype": "bf16", "elem_bytes": 2}
-    shape = {"kv_heads": kv_heads, "head_dim": head_dim, "kv_elem_bytes": 1 if stored == "fp8" else None}
-    op = ops.attention("attention", batch=batch, q_len=q_len, kv_len=isl + step, heads=heads, **shape, **number)
+    number = ops.Tail(dtype="bf16", elem_bytes=2)
+    cached: ops.Cached = {**number, "kv_elem_bytes": 1 if stored == "fp8" else None}
+    op = ops.attention(
+        "attention",
+        batch=batch,
+        q_len=q_len,
+        kv_len=isl + step,
+        heads=heads,
+        kv_heads=kv_heads,
+        head_dim=head_dim,
+        **cached,
+    )
     chip = CHIPS[data.hardware]
     arch = architecture_of(chip)
-    append = ops.kv_write("append", tokens=batch * q_len, **shape, **number)
+    append = ops.kv_write("append", tokens=batch * q_len, kv_heads=kv_heads, head_dim=head_dim, **cached)
     cycle_bytes = op.bytes + append.in_bytes  # what it writes is what attention reads
     cold = resident_fraction(cycle_bytes, chip, arch) == 0
     keep = ~cold | (measured_s >= roofline_s(op, chip))  # nothing explains the others
     if data.engine.append_rotates(op):
         append = with_query(append, op)
-    extra_s = np.zeros(op.dims["kv_len"].shape)
+    extra_s: ops.Seconds = 0.0
     if stored == "fp8" and arch.narrows_query and data.engine.narrows_query:
-        query = {"tokens": batch * q_len, "width": heads * head_dim, "form": KV_FORMATS["fp8"], **number}
-        extra_s = sum(data.engine.causes(ops.quantize("query", **query), chip, arch).values())
+        width, form = heads * head_dim, KV_FORMATS["fp8"]
+        query = ops.quantize("query", tokens=batch * q_len, width=width, form=form, **number)
+        extra_s = sum(data.engine.causes(query, chip, arch).values())
     return Rows(
         label=data.label,
         kind=f"{phase} attention" + (", fp8 cache" if stored == "fp8" else "") + (", many heads" if wide else ""),
@@ -58,10 +68,10 @@ def attention_rows(data: DataSet, folder: Path, phase: str, stored: str = "bfloa
         append=select(append, keep),
         measured_s=measured_s[keep],
         chosen_after=data.engine is TENSORRT_LLM and phase == "decode",
-        cycle_bytes=cycle_bytes[keep],
+        cycle_bytes=np.asarray(cycle_bytes)[keep],
         left_out=int((~keep).sum()),
         engine=data.engine,
-        extra_s=extra_s[keep],
+        extra_s=np.broadcast_to(extra_s, keep.shape)[keep],
         fitted=data.fitted,
         refitted=data.hardware in REFITTED and data.engine is VLLM and stored != "fp8",
     )
@@ -77,10 +87,11 @@ def latent_rows(data: DataSet, folder: Path, phase: str) -> Rows:
     if prefill:
         plain &= table.isl > 1
     (heads, batch, isl, step), measured_s = medians(table[plain], ["num_heads", "batch_size", "isl", "step"])
-    q_len, number = isl if prefill else 1, {"dtype": "bf16", "elem_bytes": 2}
+    q_len, number = isl if prefill else 1, ops.Tail(dtype="bf16", elem_bytes=2)
     absorbed = not prefill or data.engine.absorbs_prompts
-    lengths = {"batch": batch, "q_len": q_len, "kv_len": isl + step}
-    op = ops.latent_attention("mla", heads=heads, absorbed=absorbed, **lengths, **number)
+    op = ops.latent_attention(
+        "mla", batch=batch, q_len=q_len, kv_len=isl + step, heads=heads, absorbed=absorbed, **number
+    )
     append = ops.kv_write("append", tokens=batch * q_len, kv_heads=1, head_dim=576 // 2, **number)
     if data.engine.append_rotates(op):
         append = with_query(append, op)
@@ -99,7 +110,7 @@ def latent_rows(data: DataSet, folder: Path, phase: str) -> Rows:
     return without(rows, {"beats the roofline": measured_s < roofline_s(op, chip)})
 
 
-def sparse_rows(entry: int, gpu: dict[str, str], folder: Path) -> Rows:
+def sparse_rows(entry: int, gpu: Gpu, folder: Path) -> Rows:
     """The kernels of sparse attention: an entry of SPARSE_PARTS on one GPU (an entry of sets.py)."""
     engine, name, part = SPARSE_PARTS[entry]
     data = DataSet(**gpu, engine=engine)
@@ -123,19 +134,42 @@ def sparse_rows(entry: int, gpu: dict[str, str], folder: Path) -> Rows:
 
 def sparse_op(part: str, batch: np.ndarray, q_len: np.ndarray, step: np.ndarray) -> ops.Op:
     """A part of SPARSE_PARTS at these sizes; step: the keys before the queries."""
-    tokens, number = batch * q_len, {"dtype": "bf16", "elem_bytes": 2}
+    tokens = batch * q_len
     if part.startswith("index scores"):
-        paged, narrow = part.endswith("paged"), {"dtype": "fp8", "elem_bytes": 1}
+        paged = part.endswith("paged")
         ratio, heads = (4, 64) if paged else (1, 32)
         new, sequences = (tokens, 1) if paged else (q_len, batch)
-        lengths = {"batch": sequences, "q_len": new, "keys": (new + step) / ratio, "heads": heads, "dim": 128}
-        return ops.index_scores(part, pairs=ops.visible_keys(new, new + step) / ratio, split=paged, **lengths, **narrow)
+        return ops.index_scores(
+            part,
+            batch=sequences,
+            q_len=new,
+            keys=(new + step) / ratio,
+            pairs=ops.visible_keys(new, new + step) / ratio,
+            heads=heads,
+            dim=128,
+            split=paged,
+            dtype="fp8",
+            elem_bytes=1,
+        )
     if part == "top-k":
         return ops.choose(part, rows=tokens, width=q_len + step, top_k=2048, dtype="fp32", elem_bytes=4)
     heavy = part == "heavy attention"
     read = 128 + np.maximum((tokens + step) // 128, 1) if heavy else np.full(tokens.shape, 2048.0)
     dim, value = (512, 512) if heavy else (576, 512)
-    shape = {"heads": 64, "kv_heads": 1, "head_dim": dim, "v_head_dim": value, "key_elems": dim}
-    lengths = {"batch": 1, "q_len": tokens, "keys": read if heavy else batch * np.minimum(q_len + step, 2048)}
-    lengths |= {"pairs": tokens * read, "window": read, "own_keys": True}
-    return ops.attention_over(part, kv_elem_bytes=584 / 512 if heavy else None, **lengths, **shape, **number)
+    return ops.attention_over(
+        part,
+        batch=1,
+        q_len=tokens,
+        keys=read if heavy else batch * np.minimum(q_len + step, 2048),
+        pairs=tokens * read,
+        heads=64,
+        kv_heads=1,
+        head_dim=dim,
+        v_head_dim=value,
+        key_elems=dim,
+        window=read,
+        own_keys=True,
+        kv_elem_bytes=584 / 512 if heavy else None,
+        dtype="bf16",
+        elem_bytes=2,
+    )

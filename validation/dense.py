@@ -44,7 +44,7 @@ def weight_copies(data: DataSet, op: ops.Op, chip: Chip) -> np.ndarray | int:
     return np.clip(np.ceil(chip.l2_bytes / op.weight_bytes), 1, 5)  # "l2"
 
 
-def operand_bytes(wanted: Precision | None) -> dict[str, ops.Number]:
+def operand_bytes(wanted: Precision | None) -> ops.Dims:
     """Of an element of x and of the weights, None: in bf16. One width for all rows, since the kernel takes one, and a
     scale per row is nothing at k = 4096.
     """
@@ -78,10 +78,10 @@ def narrow_rows(name: str, data: DataSet, folder: Path) -> Rows:
     chip, wanted = CHIPS[data.hardware], precision_of("bf16", *formats)
     if stored == "int4_wo":  # the package's are per channel
         wanted = replace(wanted, weights=replace(wanted.weights, group=0))
-    block = {"scale_group": 128} if name == "fp8_block" else {}
+    block: ops.Dims = {"scale_group": 128} if name == "fp8_block" else {}
     op = ops.linear(name, tokens=m, d_in=k, d_out=n, dtype="bf16", elem_bytes=2, precision=wanted)
-    op = replace(op, dims=dict(op.dims) | operand_bytes(wanted) | block)
-    extra_s: np.ndarray | float = LAYER_EVENTS_S
+    op = replace(op, dims={**op.dims, **operand_bytes(wanted), **block})
+    extra_s: ops.Seconds = LAYER_EVENTS_S
     cycle_bytes = np.full(m.shape, np.inf)
     if stored not in PROFILED:
         copies = 1 if name == "nvfp4" and data.engine is VLLM else weight_copies(data, op, chip)
@@ -103,7 +103,7 @@ def narrow_rows(name: str, data: DataSet, folder: Path) -> Rows:
 
 def quantize_s(
     name: str, data: DataSet, folder: Path, m: np.ndarray, k: np.ndarray, wanted: Precision, resident: np.ndarray
-) -> np.ndarray:
+) -> ops.Seconds:
     """Seconds of the kernels that narrow x [m, k], of which the L2 holds the part `resident`, before the product in a
     benchmark's rows.
     """
@@ -135,8 +135,8 @@ def quantize_rows(data: DataSet, folder: Path) -> Rows:
     static, more = quantize_parts(data, folder)
     total = (static + more).dropna().reset_index()
     m, k = (total[size].to_numpy(dtype=float) for size in "mk")
-    number = {"dtype": "bf16", "elem_bytes": 2, "form": FORMATS["fp8"]}
-    op, chip = ops.quantize("quantize", tokens=m, width=k, **number), CHIPS[data.hardware]
+    op = ops.quantize("quantize", tokens=m, width=k, form=FORMATS["fp8"], dtype="bf16", elem_bytes=2)
+    chip = CHIPS[data.hardware]
     measured_s = total.latency.to_numpy() * 1e-3
     keep = measured_s >= roofline_s(op, chip)  # the others found x in the L2
     return Rows(
@@ -186,7 +186,7 @@ def stream_rows(data: DataSet, folder: Path) -> Rows | None:
         .dropna()
     )
     tokens, hidden = (both.index.get_level_values(name).to_numpy(dtype=float) for name in both.index.names)
-    number = {"dtype": "bf16", "elem_bytes": 2}
+    number = ops.Tail(dtype="bf16", elem_bytes=2)
     maps = ops.linear("maps", tokens=tokens, d_in=4 * hidden, d_out=24, **number)
     mix = ops.residual_add("mix", tokens=tokens, hidden=4 * hidden, **number)
     return Rows(

@@ -104,8 +104,11 @@ ENGINE_START |= {"request_s": 10e-3, "launch_s": 80e-6, "pointwise_passes": 8.0,
 
 def fit_table(folder: Path | None) -> list[list]:
     """Every fitted constant: what is committed, and what the fit finds now."""
-    fits = (fit_kernels, fit_sustained, fit_narrow, fit_recurrent, fit_sparse) if folder else ()
-    results = chain(fit_pointwise(), fit_engines(), *(fit(folder) for fit in fits), fit_widths(folder))
+    results = chain(fit_pointwise(), fit_engines())
+    if folder:
+        kinds = (fit_kernels, fit_sustained, fit_narrow, fit_recurrent, fit_sparse)
+        results = chain(results, *(fit(folder) for fit in kinds))
+    results = chain(results, fit_widths(folder))
     return [
         [what, name, f"{committed[name]:.4g}", f"{value:.4g}", f"{value / committed[name] - 1:+.1%}"]
         for what, committed, found in progress(results, "fits")
@@ -185,9 +188,9 @@ def fit_sustained(folder: Path) -> Iterator[Finding]:
         large = [chosen(rows, np.flatnonzero(rows.op.flops >= 2 * LARGE)) for rows in sets]
 
         def residuals(constants: dict[str, float], large: list[Rows] = large) -> np.ndarray:
-            found = []
+            found, share = [], constants["tensor_sustained_share"]
             for rows in large:
-                arch = sustained(architecture_of(rows.chip), replace(rows.chip, **constants))
+                arch = sustained(architecture_of(rows.chip), replace(rows.chip, tensor_sustained_share=share))
                 found.append(np.log(rows.estimate_s(arch) / rows.measured_s))
             return np.concatenate(found)
 
@@ -207,7 +210,7 @@ def fit_narrow(folder: Path) -> Iterator[Finding]:
     weight_only = [seen_half(*entry) for entry in NARROW_FITTED]
 
     def residuals(constants: dict[str, float]) -> np.ndarray:
-        narrow = {field: value for field, value in constants.items() if field != "layer_events_s"}
+        narrow: dict[str, Any] = {field: value for field, value in constants.items() if field != "layer_events_s"}
         found = []
         for rows in weight_only:
             rows = replace(rows, extra_s=constants["layer_events_s"])
@@ -289,7 +292,7 @@ def fit_pointwise() -> Iterator[Finding]:
 
 def with_constants(engine: Engine, constants: dict[str, float]) -> Engine:
     """`engine` with other constants: its own, or those of attention in the last of its choices that names them."""
-    own = {name: value for name, value in constants.items() if name in engine.__dataclass_fields__}
+    own: dict[str, Any] = {name: value for name, value in constants.items() if name in engine.__dataclass_fields__}
     choices = list(engine.choices)
     for name in constants.keys() - own.keys():
         last = max(index for index, choice in enumerate(choices) if name in choice.attention)

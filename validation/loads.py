@@ -22,8 +22,8 @@ def drawn_loads(
     """
     if not alpha:
         stride = -(-experts // top_k)
-        token, choice = np.arange(min(tokens, 4 * experts))[:, None], np.arange(top_k)
-        token = token if tokens >= stride else token * stride / tokens
+        every, choice = np.arange(min(tokens, 4 * experts))[:, None], np.arange(top_k)
+        token: np.ndarray = every if tokens >= stride else every * stride / tokens
         rows = np.bincount(((token + choice * stride) % experts).astype(int).ravel(), minlength=experts)
         return (rows[: experts // ranks] * (tokens / token.shape[0]),)
     random = np.random.default_rng([tokens, experts, top_k, ranks, round(100 * alpha)])

@@ -94,9 +94,9 @@ def kernel_row(row: dict) -> dict:
         names = ("tokens", *others)  # which then stand in for hidden
     dims = {name: size(row, name) for name in (*names, *others) if name in names or row.get(name)}
     wanted = on_chip(precision_of("bf16", *narrow[dtype]), chip, arch)[0] if dtype in narrow else None
-    number = {"dtype": "bf16" if wanted else dtype, "elem_bytes": 2}
+    number = ops.Tail(dtype="bf16" if wanted else dtype, elem_bytes=2)
     engine = find_engine(row.get("runtime") or "vllm")
-    resident = 0.0
+    resident: ops.Number = 0.0
     if kind == "gemm":
         op = ops.linear(kind, tokens=dims["m"], d_in=dims["k"], d_out=dims["n"], precision=wanted, **number)
         cycle_bytes = dims.get("weight_copies", 6) * op.weight_bytes + op.activation_bytes
@@ -105,9 +105,19 @@ def kernel_row(row: dict) -> dict:
     elif kind == "attention":
         if dims["heads"] % dims["kv_heads"] or dims["q_len"] > dims["kv_len"]:
             raise InputError("heads must be a multiple of kv_heads, and kv_len at least q_len")
-        shape = {name: dims[name] for name in ("kv_heads", "head_dim")}
-        append = ops.kv_write(kind, tokens=dims["batch"] * dims["q_len"], **shape, **number)
-        kernels = engine.launched([append, ops.attention(kind, **dims, **number)], arch, decode=dims["q_len"] == 1)
+        batch, q_len, kv_len, heads, kv_heads, head_dim = (dims[name] for name in names)
+        append = ops.kv_write(kind, tokens=batch * q_len, kv_heads=kv_heads, head_dim=head_dim, **number)
+        attended = ops.attention(
+            kind,
+            batch=batch,
+            q_len=q_len,
+            kv_len=kv_len,
+            heads=heads,
+            kv_heads=kv_heads,
+            head_dim=head_dim,
+            **number,
+        )
+        kernels = engine.launched([append, attended], arch, decode=q_len == 1)
     else:
         kernels = [pointwise_op(kind, dims)]
     estimated = sum(float(sum(engine.causes(op, chip, arch, resident=resident).values())) for op in kernels)

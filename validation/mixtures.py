@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import pandas
 
 SIZES = ["num_tokens", "hidden_size", "inter_size", "topk", "num_experts", "moe_tp_size", "moe_ep_size"]
-BF16 = {"dtype": "bf16", "elem_bytes": 2}
+BF16 = ops.Tail(dtype="bf16", elem_bytes=2)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,7 +150,7 @@ def mixture_layer(sizes: MixtureSizes, wanted: Precision | None, engine: Engine,
     here = sizes.pairs if arch.compute_capability >= engine.copies_experts_from else top_k * tokens
     sum_up = ops.combine("combine", tokens=tokens, top_k=1, hidden=hidden, **BF16)
     zeros = 2 * (2 * width + hidden) * (here - sizes.pairs)
-    work = {"flops": 2 * hidden * here, "in_bytes": 2 * hidden * here + zeros}
+    sum_up = replace(sum_up, dims={**sum_up.dims, "rows": sizes.pairs}, flops=2 * hidden * here)
     layer = [
         ops.route("route", tokens=tokens, experts=sizes.experts, top_k=top_k, **BF16),
         *narrowed("gate_up_quant", tokens, hidden),
@@ -158,7 +158,7 @@ def mixture_layer(sizes: MixtureSizes, wanted: Precision | None, engine: Engine,
         ops.swiglu("swiglu", tokens=here, intermediate=width, **BF16),
         *narrowed("down_quant", here, width),
         grouped_product("down", width, hidden, sizes, wanted),
-        replace(sum_up, dims=dict(sum_up.dims) | {"rows": sizes.pairs}, **work),
+        replace(sum_up, in_bytes=2 * hidden * here + zeros),
     ]
     return engine.launched(layer, arch, decode=False)
 
@@ -167,14 +167,24 @@ def grouped_product(
     name: str, d_in: np.ndarray, d_out: np.ndarray, sizes: MixtureSizes, wanted: Precision | None
 ) -> ops.Op:
     """The product of each expert of the rank with its tokens."""
-    shape = {"tokens": sizes.tokens, "experts": sizes.experts, "top_k": sizes.top_k, "d_in": d_in, "d_out": d_out}
-    op = ops.grouped_linear(name, **shape, precision=wanted, width=sizes.width, **BF16)
+    op = ops.grouped_linear(
+        name,
+        tokens=sizes.tokens,
+        experts=sizes.experts,
+        top_k=sizes.top_k,
+        width=sizes.width,
+        d_in=d_in,
+        d_out=d_out,
+        precision=wanted,
+        **BF16,
+    )
     widths = operand_bytes(wanted)
-    work = {
-        "flops": 2 * d_in * d_out * sizes.pairs,
-        "weight_bytes": widths["b_bytes"] * d_in * d_out * sizes.active,
-        "in_bytes": widths["a_bytes"] * d_in * sizes.pairs,
-        "out_bytes": 2 * d_out * sizes.pairs,
-    }
-    dims = {"m": sizes.pairs, "active": sizes.active, "experts": sizes.local, "tiles": sizes.tiles}
-    return replace(op, dims=dict(op.dims) | dims | widths, **work)
+    known: ops.Dims = {"m": sizes.pairs, "active": sizes.active, "experts": sizes.local, "tiles": sizes.tiles}
+    return replace(
+        op,
+        dims={**op.dims, **known, **widths},
+        flops=2 * d_in * d_out * sizes.pairs,
+        weight_bytes=widths["b_bytes"] * d_in * d_out * sizes.active,
+        in_bytes=widths["a_bytes"] * d_in * sizes.pairs,
+        out_bytes=2 * d_out * sizes.pairs,
+    )

@@ -1,7 +1,7 @@
 """The pictures of validate.py --plot: measured against estimated, and errors by shape."""
 
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -132,7 +132,7 @@ def clock_and_cache_panels(a100: list[Rows], l40s: list[Rows]) -> list[Panel]:
     chip, mnk = l40s[0].chip, size_of("m", "n", "k")
 
     def fill(rows: Rows) -> np.ndarray:
-        return rows.cycle_bytes / chip.l2_bytes
+        return np.asarray(rows.cycle_bytes) / chip.l2_bytes
 
     def small(rows: Rows) -> np.ndarray:
         return mnk(rows) < LARGE
@@ -178,8 +178,8 @@ def clock_and_cache_panels(a100: list[Rows], l40s: list[Rows]) -> list[Panel]:
 
 def skinny_panel(rows: Rows) -> Panel:
     """GEMM up to m = 16, by whether the library ran the best of its kernels."""
-    skinny = rows.op.dims["m"] <= 16
-    slow, megabytes = larger_is_faster(rows)[skinny], rows.op.weight_bytes[skinny] / 1e6
+    skinny = np.asarray(rows.op.dims["m"]) <= 16
+    slow, megabytes = larger_is_faster(rows)[skinny], np.asarray(rows.op.weight_bytes)[skinny] / 1e6
     error = (rows.estimate_s() / rows.measured_s - 1)[skinny]
     p90 = [100 * np.quantile(np.abs(error[mask]), 0.9) for mask in (slow, ~slow)]
     parts = (
@@ -232,9 +232,9 @@ def decode_panels(trtllm: Rows, sglang: Rows) -> list[Panel]:
             for label, colour, mask in masks
         )
 
-    kv_len, at = sglang.op.dims["kv_len"], ctas(sglang)
+    kv_len, at = np.asarray(sglang.op.dims["kv_len"]), ctas(sglang)
     idle = -100 * np.median(error[sglang.label][(kv_len >= LONG_KV) & ((at == 64) | (at == 128))])
-    group = trtllm.op.dims["heads"] / trtllm.op.dims["kv_heads"]
+    group = np.asarray(trtllm.op.dims["heads"] / trtllm.op.dims["kv_heads"])
     return [
         Panel(
             title=f"A100, decode by SGLang: long caches {idle:.0f} % too fast where 64 or 128 CTAs leave "
@@ -301,9 +301,14 @@ def family(rows: Rows) -> str:
     return rows.label.split()[1]
 
 
+def sizes_of(rows: Rows, names: Sequence[str]) -> list[np.ndarray]:
+    dims: Mapping[str, object] = rows.op.dims
+    return [np.asarray(dims[name]) for name in names]
+
+
 def size_of(*names: str) -> OfRows:
     """The product of these sizes."""
-    return lambda rows: np.prod([rows.op.dims[name] for name in names], axis=0)
+    return lambda rows: np.prod(sizes_of(rows, names), axis=0)
 
 
 def binned(x: np.ndarray, error: np.ndarray, per_octave: int) -> np.ndarray:
@@ -324,6 +329,6 @@ def larger_is_faster(rows: Rows, by: float = 1.1) -> np.ndarray:
     """Products for which the same table has one at least as large in m, n and k that takes less than 1 / `by` of the
     time: the library's kernel for them isn't its best.
     """
-    sizes = np.stack([rows.op.dims[name] for name in "mnk"], axis=1)
+    sizes = np.stack(sizes_of(rows, "mnk"), axis=1)
     best = [rows.measured_s[(sizes >= size).all(axis=1)].min() for size in sizes]
     return rows.measured_s > by * np.array(best)

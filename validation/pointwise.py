@@ -1,6 +1,7 @@
 """Measured norms, RoPE, SwiGLU, residual additions and embeddings: validation/pointwise.csv."""
 
 import csv
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -14,24 +15,26 @@ from ridgepoint.validation.sets import CSV_FOLDER, POINTWISE_FIT
 POINTWISE = ("norm", "rope", "swiglu", "residual", "embedding")
 
 
-def pointwise_op(kind: str, row: dict) -> ops.Op:
+def pointwise_op(kind: str, row: Mapping[str, ops.Number]) -> ops.Op:
     """The op of a row of a measured norm, rope, swiglu, residual or embedding: sizes tokens and hidden; for rope
     heads, kv_heads and head_dim, for swiglu intermediate, where the row has them.
     """
-    number = {"tokens": row["tokens"], "dtype": "fp16", "elem_bytes": 2}
-    hidden = row.get("hidden")
+    tokens, number = row["tokens"], ops.Tail(dtype="fp16", elem_bytes=2)
+    if kind == "swiglu" and "intermediate" in row:
+        return ops.swiglu(kind, tokens=tokens, intermediate=row["intermediate"], **number)
+    if kind == "rope" and "heads" in row:
+        heads, kv_heads, head_dim = row["heads"], row["kv_heads"], row["head_dim"]
+        return ops.rope(kind, tokens=tokens, heads=heads, kv_heads=kv_heads, head_dim=head_dim, **number)
+    hidden = row["hidden"]
     if kind == "norm":
-        return ops.rms_norm(kind, hidden=hidden, **number)
+        return ops.rms_norm(kind, tokens=tokens, hidden=hidden, **number)
     if kind == "embedding":
-        return ops.embedding(kind, hidden=hidden, **number)
+        return ops.embedding(kind, tokens=tokens, hidden=hidden, **number)
     if kind == "swiglu":
-        return ops.swiglu(kind, intermediate=row.get("intermediate", hidden), **number)
+        return ops.swiglu(kind, tokens=tokens, intermediate=hidden, **number)
     if kind == "residual":
-        return ops.residual_add(kind, hidden=hidden, **number)
-    if "heads" in row:
-        shape = {name: row[name] for name in ("heads", "kv_heads", "head_dim")}
-        return ops.rope(kind, **shape, **number)
-    return ops.rope(kind, heads=1, kv_heads=0, head_dim=hidden, **number)
+        return ops.residual_add(kind, tokens=tokens, hidden=hidden, **number)
+    return ops.rope(kind, tokens=tokens, heads=1, kv_heads=0, head_dim=hidden, **number)
 
 
 def pointwise_rows() -> list[Rows]:
@@ -65,4 +68,4 @@ def pointwise_rows() -> list[Rows]:
 def pointwise_s(rows: Rows, arch: Architecture) -> np.ndarray:
     """As Rows.estimate_s, without the launch, which these timings don't include."""
     causes = cycle_causes(rows.op, rows.chip, arch)
-    return sum(seconds for cause, seconds in causes.items() if cause != "launch")
+    return np.asarray(sum(seconds for cause, seconds in causes.items() if cause != "launch"))

@@ -47,17 +47,29 @@ def recurrent_rows(data: RecurrentSet, folder: Path, part: str) -> Rows:
         on_h100 = recurrent_table(replace(data, folder="h100_sxm"), folder, part)
         slower = latency > DISTURBED * on_h100.reindex(latency.index)
     batch, seq_len, key_heads, heads = (table[size].to_numpy(dtype=float) for size in latency.index.names)
-    chip, dim, number = CHIPS[data.hardware], 128, {"dtype": "bf16", "elem_bytes": 2}
-    lengths = {"batch": batch, "q_len": 1 if "update" in part else seq_len}
+    chip, dim, number = CHIPS[data.hardware], 128, ops.Tail(dtype="bf16", elem_bytes=2)
+    q_len = 1 if "update" in part else seq_len
     launches = 1
     if "conv" in part:
         channels = dim * (2 * key_heads + heads if data.packed else key_heads)
         launches = 3 if data.model == "kda" and part == "conv" else 1  # q, k and v one after another
-        op = ops.causal_conv(part, channels=channels / launches, taps=4, **lengths, **number)
+        op = ops.causal_conv(part, batch=batch, q_len=q_len, channels=channels / launches, taps=4, **number)
     else:
-        shape = {"key_heads": key_heads, "value_heads": heads, "key_dim": dim, "value_dim": dim, "chunk": 64}
-        shape |= {"delta_rule": True, "decays": 1 if data.model == "gdn" else dim, "state_elem_bytes": 4}
-        op = ops.recurrence(part, weights=0, **shape, **lengths, **number)
+        op = ops.recurrence(
+            part,
+            batch=batch,
+            q_len=q_len,
+            key_heads=key_heads,
+            value_heads=heads,
+            key_dim=dim,
+            value_dim=dim,
+            chunk=64,
+            delta_rule=True,
+            state_elem_bytes=4,
+            decays=1 if data.model == "gdn" else dim,
+            weights=0,
+            **number,
+        )
         given = {"scan": (0.0, 2.0), "state update": (1.5, 2.0)}[part][data.packed]  # states of fp32 read and written
         op = replace(op, kv_bytes=given * 4 * heads * dim * dim * batch)
     every = np.ones(latency.size, dtype=bool)

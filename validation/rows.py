@@ -1,6 +1,7 @@
 """Measured launches of one kind as one Op whose sizes are arrays, and what the cycle model says of them."""
 
 from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import numpy as np
 
@@ -24,12 +25,12 @@ class Rows:
     reasons: str = ""  # why they were
     layer: tuple[ops.Op, ...] = ()  # the kernels of a mixture's layer; `op` then sums them up
     append: ops.Op | None = None  # the KV append that the attention timings include
-    cycle_bytes: np.ndarray | float = np.inf  # distinct bytes that the benchmark touches before the same come again
+    cycle_bytes: ops.Number = np.inf  # distinct bytes that the benchmark touches before the same come again
     engine: Engine = VLLM  # whose kernels these are
     chosen_after: bool = False  # a choice of kernels or of rows was made after seeing these data
     fitted: bool = False  # the constants of the A100, or of pointwise kernels, were fitted on (a sample of) these
     refitted: bool = False  # the two or three constants of another architecture were
-    extra_s: np.ndarray | float = 0.0  # what the timings include besides: kernels that narrow x or Q, the profiler
+    extra_s: ops.Number = 0.0  # what the timings include besides: kernels that narrow x or Q, the profiler
 
     def estimate_s(self, arch: Architecture | None = None) -> np.ndarray:
         """Seconds [rows] by the engine's kernels, on the chip's architecture or on `arch`."""
@@ -54,11 +55,11 @@ def launch_s(rows: Rows, op: ops.Op, arch: Architecture, block: int = 4096) -> n
 def select(op: ops.Op, keep: np.ndarray | slice) -> ops.Op:
     """The rows of `op` that `keep` names (a mask, indices, a slice)."""
 
-    def cut(value: ops.Number) -> ops.Number:
+    def cut(value: Any) -> Any:
         return value[keep] if np.ndim(value) else value
 
     sizes = ("flops", "weight_bytes", "kv_bytes", "in_bytes", "out_bytes")
-    dims = {name: cut(value) for name, value in op.dims.items()}
+    dims = cast(ops.Dims, {name: cut(value) for name, value in op.dims.items()})  # the same keys
     return replace(op, dims=dims, **{name: cut(getattr(op, name)) for name in sizes})
 
 
@@ -70,8 +71,8 @@ def chosen(rows: Rows, keep: np.ndarray) -> Rows:
         append=select(rows.append, keep) if rows.append else None,
         layer=tuple(select(op, keep) for op in rows.layer),
         measured_s=rows.measured_s[keep],
-        cycle_bytes=rows.cycle_bytes[keep] if np.ndim(rows.cycle_bytes) else rows.cycle_bytes,
-        extra_s=rows.extra_s[keep] if np.ndim(rows.extra_s) else rows.extra_s,
+        cycle_bytes=rows.cycle_bytes[keep] if isinstance(rows.cycle_bytes, np.ndarray) else rows.cycle_bytes,
+        extra_s=rows.extra_s[keep] if isinstance(rows.extra_s, np.ndarray) else rows.extra_s,
     )
 
 

@@ -42,18 +42,23 @@ def served(case: Case, *, rate_per_s: float | None = None, concurrency: int | No
     """Requests of `case` (its batch is not used) at a rate or in a closed loop. Raises InputError if no steady state
     exists: the rate is more than the engine serves.
     """
-    resolved, engine = resolve(case), resolve(case).case.runtime
+    resolved = resolve(case)
+    engine = resolved.engine
     if concurrency is not None:
         concurrency = min(concurrency, int(estimate(replace(case, batch=1)).memory.concurrent))
-    tokens = resolved.case.output_tokens - 1
-    kv_len = resolved.case.input_tokens + tokens / 2
+    tokens = int(resolved.case.output_tokens) - 1
+    kv_len = int(resolved.case.input_tokens) + tokens / 2
     first_s, before_s = pass_s(resolved, 0.0, kv_len, 1.0), 0.0
     step_s = pass_s(resolved, 1.0, kv_len, 0.0)
     for _ in range(ROUNDS):
         if abs(step_s - before_s) < CLOSE * step_s:
             break
         before_s = step_s
-        rate = rate_per_s if concurrency is None else concurrency / (tokens * step_s + first_s)
+        if concurrency is None:
+            assert rate_per_s is not None  # one of the two is given
+            rate = rate_per_s
+        else:
+            rate = concurrency / (tokens * step_s + first_s)
         decoding = rate * tokens * step_s
         if decoding > 1e5:
             raise InputError(f"{rate:g} requests a second are more than one engine serves")
@@ -70,15 +75,22 @@ def served(case: Case, *, rate_per_s: float | None = None, concurrency: int | No
 
 def pass_s(resolved: Resolved, decoding: float, kv_len: float, prompts: float) -> float:
     """Seconds of a pass that decodes `decoding` sequences and takes in `prompts` prompts, long ones in chunks."""
-    case, engine = resolved.case, resolved.case.runtime
-    new = case.input_tokens - case.prefix_tokens
+    case = resolved.case
+    new = int(case.input_tokens) - case.prefix_tokens
     chunks = -(-new // TOKEN_BUDGET)
     total_s = 0.0
     for chunk in range(chunks if prompts else 1):
         context = case.prefix_tokens + new * (chunk + 1) / chunks
         pass_ops = mixed_ops(resolved, decoding, kv_len, prompts, new / chunks, context)
-        sizes = {"batch": decoding + prompts, "tokens": decoding + prompts * new / chunks, "decode": not prompts}
-        timed = cycle_pass(pass_ops, resolved.chip, resolved.sustained, engine, **sizes)
+        timed = cycle_pass(
+            pass_ops,
+            resolved.chip,
+            resolved.sustained,
+            resolved.engine,
+            batch=decoding + prompts,
+            tokens=decoding + prompts * new / chunks,
+            decode=not prompts,
+        )
         total_s += float(sum(op.count * sum(causes.values()) for op, causes in timed))
     # a decode step goes on in each of the chunks' passes: only what they take longer is theirs
     alone_s = 0.0 if chunks == 1 or not prompts or not decoding else pass_s(resolved, decoding, kv_len, 0.0)
@@ -89,11 +101,16 @@ def mixed_ops(
     resolved: Resolved, decoding: float, kv_len: float, prompts: float, new: float, context: float
 ) -> list[Op]:
     """The kernels of one pass: what works on tokens on all of them together, attention on each part by itself."""
-    case = resolved.case
-    options = {"dtype": case.dtype, "precision": resolved.precision, "absorb": case.runtime.absorbs_prompts}
 
     def forward(batch: float, q_len: float, kv_len: float) -> list[Op]:
-        return resolved.model.forward(batch=batch, q_len=q_len, kv_len=kv_len, **options)
+        return resolved.model.forward(
+            batch=batch,
+            q_len=q_len,
+            kv_len=kv_len,
+            dtype=resolved.case.dtype,
+            precision=resolved.precision,
+            absorb=resolved.engine.absorbs_prompts,
+        )
 
     found = [
         op
@@ -118,11 +135,12 @@ def served_rows(folder: Path | None) -> list[dict]:
 
 def served_row(row: dict) -> dict:
     """Estimates of one row: ttft_s and tpot_s, floats."""
+    engine = find_engine(row["runtime"]) if isinstance(row["runtime"], str) else row["runtime"]
     case = Case(
         hardware=row["hardware"],
         model=row["model"],
         dtype=row["dtype"] or "bf16",
-        runtime=find_engine(row["runtime"]) if isinstance(row["runtime"], str) else row["runtime"],
+        runtime=engine,
         batch=1,
         input_tokens=check_size("input_tokens", float(row["input_tokens"])),
         output_tokens=check_size("output_tokens", float(row["output_tokens"]), low=2),
@@ -132,7 +150,7 @@ def served_row(row: dict) -> dict:
         found = served(case, rate_per_s=check_quantity("rate_per_s", float(row["rate_per_s"]), low=1e-6, high=1e6))
     else:
         found = served(case, concurrency=check_size("concurrency", float(row["concurrency"])))
-    low, high = run_spread(case.runtime, CHIPS[case.hardware], "decode")
+    low, high = run_spread(engine, CHIPS[row["hardware"]], "decode")
     ends = {"low": low * found.tpot_s, "high": high * found.tpot_s}
     return {"ttft_estimated": found.ttft_s, "tpot_estimated": found.tpot_s, "decoding": found.decoding, **ends}
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict
 
 from ridgepoint.serving.engines import SGLANG, TENSORRT_LLM, VLLM, Engine
 
@@ -34,8 +35,17 @@ class DataSet:
 
 
 PACKAGE_NAMES = {"vllm": "vllm", "tensorrt-llm": "trtllm", "sglang": "sglang"}  # of engines, in the package
+
+
+class Gpu(TypedDict):
+    """Of a DataSet."""
+
+    hardware: str
+    folder: str
+
+
 A100, H100, H200, L40S, B200 = (
-    {"hardware": hardware, "folder": folder}
+    Gpu(hardware=hardware, folder=folder)
     for hardware, folder in (
         ("a100-80gb-sxm", "a100_sxm"),
         ("h100-sxm", "h100_sxm"),
@@ -49,9 +59,9 @@ DATA_SETS = (
     DataSet(**A100, engine=TENSORRT_LLM),
     DataSet(**A100, engine=SGLANG, x_copies=6),
     *(
-        DataSet(**gpu, engine=engine, **copies)
+        DataSet(**gpu, engine=engine, weight_copies=weight_copies, x_copies=x_copies)
         for gpu in (H100, H200, L40S, B200)
-        for engine, copies in ((VLLM, {}), (TENSORRT_LLM, {"weight_copies": "l2"}), (SGLANG, {"x_copies": 6}))
+        for engine, weight_copies, x_copies in ((VLLM, 6, 1), (TENSORRT_LLM, "l2", 1), (SGLANG, 6, 6))
     ),
 )
 LATENT_SETS = (

@@ -101,7 +101,7 @@ def pointwise_table() -> list[list]:
             [rows.label + fit_marks(rows), rows.kind, measured.size, 0]
             + [*errors(estimated, measured), bias(estimated, measured)]
             + [coverage(measured, estimated * low, estimated * high)]
-            + [*errors(roofline_s(rows.op, rows.chip), measured)]
+            + [*errors(np.asarray(roofline_s(rows.op, rows.chip)), measured)]
         )
     return table
 

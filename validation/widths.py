@@ -49,7 +49,7 @@ def kernel_spreads(folder: Path) -> dict[str, tuple[float, float]]:
             continue
         ratio, kind = rows.measured_s / estimated_s, regime(rows.op)
         if kind == "gemm":
-            skinny = rows.op.dims["m"] <= SKINNY
+            skinny = np.asarray(rows.op.dims["m"]) <= SKINNY
             ratios["gemm, m <= 16"].append(ratio[skinny])
             ratio = ratio[~skinny]
         ratios[kind].append(ratio)
@@ -82,9 +82,9 @@ def run_ratios(folder: Path | None) -> Ratios:
     with open(CSV_FOLDER / "end_to_end.csv", newline="") as file:
         for row in csv.DictReader(file):
             phase = "prefill" if row["metric"] == "ttft_s" else "decode"
-            row |= end_to_end_row(row)
+            judged = end_to_end_row(row)
             key = find_engine(row["runtime"]).name, row["hardware"], phase
-            found[key].append((row["measured"] / row["estimated"], fit_row(row)))
+            found[key].append((judged["measured"] / judged["estimated"], fit_row(row)))
     for row in served_rows(folder):
         key = find_engine(row["runtime"]).name, row["hardware"], "decode"
         found[key].append((float(row["tpot_s"]) / row["tpot_estimated"], served_fit_row(row, "tpot_s")))
