@@ -83,8 +83,8 @@ def as_json(est, overrides: dict[str, str], bound, *, taken=(), idle=(), differs
 # Formats of weights and activations that validate.py --measured has a name for.
 CHECKED = ("fp8", "int8", "nvfp4", "int8_wo", "int4_wo", "mxfp4_wo")
 # Fields of a case that a row of measurements has no column for.
-UNCHECKED = frozenset(("prefix_tokens", "chunked_prefill", "speculative", "draft", "imbalance", "samples"))
-UNCHECKED |= {"l2_persistent", "memory_fraction", "peak_tflops"}
+UNCHECKED: tuple[str, ...] = ("prefix_tokens", "chunked_prefill", "speculative", "draft", "imbalance", "samples")
+UNCHECKED += ("l2_persistent", "memory_fraction", "peak_tflops")
 
 
 def basis(est, differs: list[str]) -> dict:
