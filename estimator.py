@@ -13,7 +13,7 @@ import sys
 from ridgepoint.command import guarded, start
 
 if __name__ == "__main__":
-    start("numpy", "tabulate")  # before all that takes a while to import
+    start("numpy", "platformdirs", "tabulate")  # before all that takes a while to import
 
 from dataclasses import dataclass, replace
 
@@ -151,5 +151,10 @@ def run(argv: list[str]) -> str:
     return text.text(est, asked.overrides, bound=bound, flash=flash, explain=args.explain, **said)
 
 
+def main() -> int:
+    """What the installed command `ridgepoint` runs."""
+    return guarded(run, sys.argv[1:])
+
+
 if __name__ == "__main__":
-    sys.exit(guarded(run, sys.argv[1:]))
+    sys.exit(main())

@@ -9,7 +9,7 @@ import sys
 from ridgepoint.command import guarded, start
 
 if __name__ == "__main__":
-    start("numpy", "tabulate")
+    start("numpy", "platformdirs", "tabulate")
 
 import importlib.util
 import os

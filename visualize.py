@@ -5,7 +5,7 @@ import sys
 from ridgepoint.command import guarded, start
 
 if __name__ == "__main__":
-    start("numpy", "tabulate", "matplotlib")
+    start("numpy", "platformdirs", "tabulate", "matplotlib")
 
 from ridgepoint.estimator import CHOICES, Case, estimate
 from ridgepoint.explain.whatif import idle

@@ -19,15 +19,15 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from functools import lru_cache
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
+from platformdirs import user_cache_path
 
 from ridgepoint.inputs import MAX_SIZE, InputError
 from ridgepoint.ops import Number, Op, attention, distinct_experts, kv_write, smaller
 
-CACHE = Path(__file__).resolve().parent.parent / ".traces"
+CACHE = user_cache_path("ridgepoint")  # the platform's, such as ~/.cache/ridgepoint
 VERSION = 5  # of what is cached; raise it when the recorder changes
 # (batch, prompt): as many as there are terms, and a last one that what was found from the others must give exactly.
 # With one sequence, or one chunk of a scan (up to 256 tokens), copies that are otherwise kernels are views.
@@ -210,7 +210,7 @@ def available() -> bool:
 
 
 def trace(config: dict) -> Trace:
-    """Traces the model of a Hugging Face config.json, or reads its earlier trace from .traces/. Raises InputError
+    """Traces the model of a Hugging Face config.json, or reads its earlier trace from CACHE. Raises InputError
     where transformers is missing or can't build it.
     """
     key = hashlib.sha256(json.dumps([VERSION, config], sort_keys=True).encode()).hexdigest()[:20]
@@ -220,7 +220,7 @@ def trace(config: dict) -> Trace:
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         traced = _trace(config)  # not there, or damaged
     try:
-        CACHE.mkdir(exist_ok=True)
+        CACHE.mkdir(parents=True, exist_ok=True)
         temporary = path.with_suffix(f".{os.getpid()}.tmp")
         body = json.dumps(asdict(traced))
         temporary.write_text(json.dumps({"sha256": _digest(body), "trace": body}))
@@ -524,7 +524,7 @@ def _progress(points: tuple, family: str):
         from tqdm import tqdm  # comes with transformers
 
         return tqdm(points, desc=text, unit="size", file=sys.stderr, leave=False)
-    print(f"note: {text}: at {len(points)} sizes; what it shows is kept in {CACHE.name}/", file=sys.stderr, flush=True)
+    print(f"note: {text}: at {len(points)} sizes; what it shows is kept in {CACHE}", file=sys.stderr, flush=True)
     return points
 
 

@@ -179,8 +179,9 @@ def by_kernels(resolved) -> list[tuple[np.ndarray, object]]:
     case = resolved.case
     if not np.ndim(case.input_tokens):
         return []
-    few = np.unique(case.input_tokens[case.input_tokens - case.prefix_tokens <= FEW])
-    if not few.size:
+    # not np.unique, whose first call imports numpy.ma: a tenth of `import numpy` itself
+    few = sorted(set(case.input_tokens[case.input_tokens - case.prefix_tokens <= FEW].tolist()))
+    if not few:
         return []
     names = ("batch", "input_tokens", "output_tokens")
     sizes = dict(zip(names, np.broadcast_arrays(*(getattr(case, name) for name in names)), strict=True))

@@ -4,6 +4,7 @@ from collections import defaultdict
 
 import numpy as np
 import pytest
+from invariants import slow_but
 
 from ridgepoint.serving.engines import find_engine
 from ridgepoint.validation.fits import AT_MOST_ONE, engine_problems, fit_pointwise, served_problems
@@ -101,7 +102,10 @@ def test_pointwise_constants_are_what_their_fit_finds():
 PROBLEMS = {what: problem for what, *problem in (*engine_problems(), *served_problems())}
 
 
-@pytest.mark.parametrize("what", PROBLEMS)
+QUICK = ("engine tensorrt-llm-0.11", "engine tensorrt-llm-0.9", "engine eager-5.17", "engine vllm, served")
+
+
+@pytest.mark.parametrize("what", slow_but(PROBLEMS, *QUICK))
 def test_engines_constants_are_where_their_fit_has_its_minimum(what):
     """Without fitting anew: the robust cost of the fit is no lower 5 % to either side of any committed constant."""
     committed, names, residuals = PROBLEMS[what]

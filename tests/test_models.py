@@ -12,7 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from invariants import examples, kernel_s
-from test_command_line import assert_refused, program
+from test_command_line import assert_refused, inside, program
 from torch import nn
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
@@ -429,10 +429,10 @@ def test_a_config_that_contradicts_itself_is_refused(base, change, message):
     assert message in str(error.value) and "\n" not in str(error.value)
 
 
-def test_files_and_folders(tmp_path):
+def test_files_and_folders(tmp_path, capsys):
     config = tmp_path / "my-model" / "config.json"
     config.parent.mkdir()
-    assert_refused(program("estimator.py", "--model", str(config.parent)), "without a config.json")
+    assert_refused(inside(run, ["--model", str(config.parent)], capsys), "without a config.json")
     content = json.dumps({"model_type": "llava", "text_config": LLAMA | {"num_hidden_layers": 3}})
     config.write_text(content)
     for path in (config, config.parent):
@@ -441,8 +441,8 @@ def test_files_and_folders(tmp_path):
         assert json.loads(result.stdout)["model"] == "my-model"
     for broken in (content[:-20].encode(), b"\x00\xff\xfe", b"", b"[" * 100_000, b"[1]", b'"llama"', b"1" * 9999):
         config.write_bytes(broken)
-        assert_refused(program("estimator.py", "--model", str(config)), "error: ")
-    assert_refused(program("estimator.py", "--model", str(tmp_path / "none.json")), "no file and no model")
+        assert_refused(inside(run, ["--model", str(config)], capsys), "error: ")
+    assert_refused(inside(run, ["--model", str(tmp_path / "none.json")], capsys), "no file and no model")
     assert_refused(program("estimator.py", "--model", "Qwen/Qwen3-8C"), "did you mean qwen/qwen3-8b?")
 
 

@@ -98,9 +98,15 @@ FOLDER = data_folder()
 needs_package = pytest.mark.skipif(FOLDER is None, reason=f"kernel measurements need {PACKAGE}")
 
 
+def slow(*values):
+    """Loads of these take seconds to draw."""
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
 @needs_package
 @pytest.mark.parametrize(
-    ("number", "median", "p90"), [(0, 0.115, 0.30), (1, 0.105, 0.28), (2, 0.10, 0.24), (3, 0.11, 0.30), (4, 0.10, 0.65)]
+    ("number", "median", "p90"),
+    [(0, 0.115, 0.30), (1, 0.105, 0.28), (2, 0.10, 0.24), slow(3, 0.11, 0.30), slow(4, 0.10, 0.65)],
 )
 def test_accuracy(number, median, p90):
     rows = mixture_rows(MIXTURE_SETS[number], FOLDER)
@@ -111,7 +117,12 @@ def test_accuracy(number, median, p90):
 @needs_package
 @pytest.mark.parametrize(
     ("number", "stored", "median", "p90"),
-    [(2, "int4_wo", 0.22, 0.45), (4, "fp8", 0.10, 0.55), (4, "fp8_block", 0.17, 0.45), (5, "fp8_block", 0.07, 0.25)],
+    [
+        (2, "int4_wo", 0.22, 0.45),
+        slow(4, "fp8", 0.10, 0.55),
+        slow(4, "fp8_block", 0.17, 0.45),
+        (5, "fp8_block", 0.07, 0.25),
+    ],
 )
 def test_accuracy_of_narrow_mixtures(number, stored, median, p90):
     # nothing was fitted on these: constants of bf16 mixtures and of narrow GEMMs
