@@ -3,6 +3,7 @@ is explained, and the pages on extending it work when followed to the letter.
 """
 
 import doctest
+import json
 import os
 import re
 import shlex
@@ -58,11 +59,11 @@ def test_every_marker_has_its_block():
 
 
 def commands(text: str) -> list[str]:
-    """The command lines of a page: lines of its blocks that start with a program of ours, after $ or not."""
-    found = re.findall(r"^(?:    )?(?:\$ )?((?:python |ridgepoint\b)[^#|\n]*)", text, re.M)
-    return [
-        command.strip() for command in found if re.match(r"python -m ridgepoint|python \w+\.py|ridgepoint", command)
-    ]
+    """The command lines of a page: lines of its blocks, fenced or indented, that start with a program of ours."""
+    blocks = [fenced or indented for fenced, indented in re.findall(r"(?ms)^```\w*\n(.*?)^```$|^    ([^\n]+)", text)]
+    lines = "\n".join(blocks).splitlines()
+    started = re.compile(r"(?:\$ )?((?:python \w+\.py|python -m ridgepoint\.\w+|ridgepoint)\b(?: [^#|]*)?)")
+    return [found[1].strip() for line in lines if (found := started.match(line.strip()))]
 
 
 COMMANDS = sorted({command for name, text in PAGES.items() if name not in EXTEND for command in commands(text)})
@@ -141,6 +142,18 @@ def test_python_in_the_pages(name):
     text = re.sub(r"^```.*$", "", EDIT.sub("", PAGES[name]), flags=re.M)  # a fence is no output
     test = doctest.DocTestParser().get_doctest(text, {}, name, str(ROOT / name), 0)
     assert doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE).run(test).failed == 0
+
+
+def test_every_field_of_the_json_is_explained():
+    text, result = PAGES["docs/json.md"], json.loads(estimator.run(["--json"]))
+    keys = {
+        *result,
+        *result["memory"],
+        *result["phases"],
+        *result["phases"]["decode"],
+        *result["phases"]["decode"]["ops"][0],
+    }
+    assert {key for key in keys if not re.search(rf"(?<!\w){key}(?!\w)", text)} == set()
 
 
 def test_the_accuracy_in_the_readme_is_that_of_its_page():
