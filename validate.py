@@ -45,7 +45,7 @@ def run(argv: list[str]) -> str:
         help="also draw measured against estimated, and FILE-residuals: errors by shape (PNG, SVG)",
     )
     parser.add_argument("--write", metavar="FOLDER", help="write all tables to FOLDER/accuracy.md too")
-    parser.add_argument("--measured", metavar="FILE.csv", help="judge your own measurements (docs/measurements.md)")
+    parser.add_argument("--measured", metavar="FILE.csv", help="judge your own measurements (format: README)")
     parser.add_argument("--models", action="store_true", help="every config.json at hand against its real code")
     parser.add_argument("--json", action="store_true", help="with --measured: one JSON object")
     args = parser.parse_args(argv)
