@@ -212,6 +212,14 @@ def follow(text: str, folder: Path) -> None:
         path.write_text("".join([*lines[:start], content, *lines[end:]]))
 
 
+@pytest.mark.parametrize("name", EXTEND)
+def test_the_lines_that_a_page_names_are_there(name):
+    for edit in EDIT.finditer(PAGES[name]):
+        if edit["path"]:
+            lines = [line.strip() for line in (ROOT / edit["path"]).read_text().splitlines()]
+            assert lines.count(edit["line"].strip()) == 1, edit["line"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", EXTEND)
 def test_a_page_on_extending_it_works_to_the_letter(name, tmp_path):
