@@ -18,8 +18,8 @@ MAY_IMPORT = {
     "model": {"inputs", "layers", "ops"},
     "readers": {"inputs", "layers", "model", "ops"},
     "serving": {"hardware", "inputs", "kernels", "layers", "model", "ops", "readers"},
-    "flags": {"hardware", "inputs", "layers", "model", "readers", "serving"},
-    "report": {"kernels", "ops", "serving"},
+    "flags": {"command", "hardware", "inputs", "layers", "model", "readers", "serving"},
+    "report": {"command", "kernels", "ops", "serving"},
     "explain": {"flags", "hardware", "inputs", "kernels", "model", "ops", "report", "serving"},
     "estimator": {"command", "explain", "flags", "hardware", "inputs", "layers", "model", "ops", "readers", "report"}
     | {"serving"},
