@@ -7,7 +7,7 @@ from pathlib import Path
 from ridgepoint import ops
 from ridgepoint.command import progress
 from ridgepoint.estimator import Case, estimate
-from ridgepoint.hardware import CHIPS
+from ridgepoint.hardware import find_chip
 from ridgepoint.inputs import InputError, check_size, pick
 from ridgepoint.kernels.architectures import architecture_of
 from ridgepoint.kernels.gemm import resident_fraction
@@ -84,7 +84,7 @@ def kernel_row(row: dict) -> dict:
     found in the L2. An attention row is the engine's call: it writes the new K and V to the cache, then attends.
     """
     measured_s = positive(row, "measured_us") * 1e-6
-    chip = CHIPS[pick("hardware", row.get("hardware", ""), CHIPS)]
+    chip = find_chip(row.get("hardware", ""))
     arch = architecture_of(chip)
     kind = pick("kind", row.get("kind", ""), KERNEL_SIZES)
     narrow = NARROW_DTYPES if kind == "gemm" else {}

@@ -45,7 +45,7 @@ def kernel_spreads(folder: Path) -> dict[str, tuple[float, float]]:
     """5th and 95th percentile of measured / estimated by kind, over the sets that no fit saw, each set alike."""
     ratios = defaultdict(list)
     for rows, estimated_s in estimated_kernels(folder):
-        if rows.fitted or rows.refitted or rows.kind == "residual streams":  # several streams' mix: said in the README
+        if rows.fitted or rows.refitted or rows.kind == "residual streams":  # several streams' mix: docs/limits.md
             continue
         ratio, kind = rows.measured_s / estimated_s, regime(rows.op)
         if kind == "gemm":
