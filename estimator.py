@@ -177,7 +177,7 @@ def run(argv: list[str]) -> str:
 
         differs = changed_records(asked, est)
         return data.as_json(est, asked.overrides, bound, taken=asked.notes, idle=idle, differs=differs)
-    from ridgepoint.explain.help import savings
+    from ridgepoint.explain.savings import savings
 
     return text.text(
         est,

@@ -61,7 +61,7 @@ def parse(
     parser.names |= {"model": model_names, "draft": model_names, "runtime": runtime_names, "precision": NAMED}
     parser.names |= {name: known for name, known in choices.items() if name not in parser.names}
     explains = any(word.startswith(("-h", "--help", "--print-completion")) for word in argv)
-    add_flags(parser, kind, choices, comments(kind) if explains else {})
+    add_flags(parser, kind, choices, comments(kind) if explains else None)
     extra(parser.add_argument_group("output"))
     args = parser.parse_args(argv)
     for field in fields(kind):
@@ -81,16 +81,18 @@ def parse(
     return Asked(args=args, case=case, plain=plain, overrides=overrides, before=before, notes=notes)
 
 
-def add_flags(parser: "ArgumentParser", kind: type["Case"], choices: dict, said: Mapping[str, str]) -> None:
+def add_flags(parser: "ArgumentParser", kind: type["Case"], choices: dict, said: Mapping[str, str] | None) -> None:
     """A flag for each field of a case, by its name and what people call it, and those that set several. said: what
-    each field is, for --help.
+    each field is; None where nobody asks for help.
     """
     own = {field.name: field for field in fields(kind)}
     for title, members in GROUPS.items():
         group = parser.add_argument_group(title)
         for field in (own.pop(name) for name in members):
             names = (flag(field.name), *ALIASES.get(field.name, ()))
-            text = explained(field, said.get(field.name, ""), choices.get(field.name, ()))
+            text = None
+            if said is not None:
+                text = explained(field, said.get(field.name, ""), choices.get(field.name, ()))
             if field.type is bool:
                 group.add_argument(*names, action="store_true", help=text)
                 continue
@@ -210,10 +212,13 @@ def line_parser(prog: str, description: str | None, examples: Iterable[str] = ()
         epilog="\n".join(["examples:", *(f"  {command} {example}" for example in examples)]) if examples else None,
         formatter_class=Formatter,
         allow_abbrev=False,
+        add_help=False,
     )
-    parser.add_argument("--version", action="version", version=f"ridgepoint {VERSION}")
+    about = parser.add_argument_group("about")  # a group: the parser itself formats what is added to it, at a cost
+    about.add_argument("-h", "--help", action="help", help="this text, and exit")
+    about.add_argument("--version", action="version", version=f"ridgepoint {VERSION}", help="the version, and exit")
     text = "what completes the flags and names in a shell, and exit (needs shtab)"
-    parser.add_argument("--print-completion", action=Completion, choices=SHELLS, help=text)
+    about.add_argument("--print-completion", action=Completion, choices=SHELLS, help=text)
     return parser
 
 

@@ -27,7 +27,7 @@ def text(
     room: int = PROSE,
 ) -> str:
     """The report, in lines of at most `width`, of kernels' tables `room`. `taken`: how words of the command line were
-    taken; `idle`: which of them change nothing; `helps`: what would make it faster (explain.help). `bound`: the same
+    taken; `idle`: which of them change nothing; `helps`: what would make it faster (explain.savings). `bound`: the same
     case by roofline, `flash`: with flash attention, to be shown beside it; `causes`, `kernels`: with these tables.
     """
     fits = [*queue(est), ""] if not est.memory.fits else []

@@ -14,7 +14,7 @@ import pytest
 from ridgepoint import __version__, flags, validate
 from ridgepoint.command import guarded, progress
 from ridgepoint.estimator import CHOICES, EXAMPLES, Case, estimate, main, run
-from ridgepoint.explain.help import MOST, WAYS, savings
+from ridgepoint.explain.savings import MOST, WAYS, savings
 from ridgepoint.hardware import A100_80GB_PCIE, CHIPS
 from ridgepoint.inputs import InputError
 from ridgepoint.kernels.cycles import CAUSES

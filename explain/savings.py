@@ -1,7 +1,8 @@
 """What would make a run faster, found by estimating it: the chip or the host without its largest cause, a format."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -46,8 +47,7 @@ WAYS = (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Saving:
+class Saving(NamedTuple):
     """What a run would save with one thing changed: the difference of two estimates."""
 
     what: str
