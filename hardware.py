@@ -368,7 +368,8 @@ CHIPS = {
 }
 
 # Of several that a short name may mean, the one that most people have: SXM before PCIe, 80 GB before 40.
-COMMON = (H100_SXM, H200_SXM, B200_SXM, L40S, A100_80GB_SXM, A100_80GB_PCIE, A100_40GB_SXM, A100_40GB_PCIE, H100_PCIE)
+COMMON: tuple[Chip, ...] = (H100_SXM, H200_SXM, B200_SXM, L40S)
+COMMON += (A100_80GB_SXM, A100_80GB_PCIE, A100_40GB_SXM, A100_40GB_PCIE, H100_PCIE)
 # Words that a GPU's name may have and that tell no two of these apart.
 EMPTY_WORDS = ("nvidia", "tesla", "gpu", "tensor", "core", "hgx", "dgx", "hbm2", "hbm2e", "hbm3", "hbm3e", "gddr6")
 

@@ -34,7 +34,8 @@ README = PAGES["README.md"]
 EXTEND = [name for name in PAGES if name.startswith("docs/extend/")]
 # An edit that a page on extending it asks for, and the commands after it.
 EDIT = re.compile(
-    r"<!-- (?:file: (?P<file>\S+)|in (?P<path>\S+), (?P<where>before|after|instead of): (?P<line>[^\n]+)) -->\n"
+    r"<!-- (?:file: (?P<file>\S+)|in (?P<path>\S+), (?P<where>before|after|instead of|at the end of): "
+    r"(?P<line>[^\n]+)) -->\n"
     r"```\w*\n(?P<content>.*?)^```$",
     re.M | re.S,
 )
@@ -197,6 +198,14 @@ def test_the_accuracy_in_the_readme_is_that_of_its_page():
 # The pages on extending it, followed to the letter ------------------------------------------------------------------
 
 
+def named(edit: re.Match, lines: list[str]) -> list[int]:
+    """Which lines an edit is about: the one that is what it says, or begins so."""
+    line = edit["line"].strip()
+    if edit["where"] == "at the end of":
+        return [index for index, other in enumerate(lines) if other.startswith(line)]
+    return [index for index, other in enumerate(lines) if other.strip() == line]
+
+
 def follow(text: str, folder: Path) -> None:
     """Makes the edits of a page in a copy of the project."""
     for edit in EDIT.finditer(text):
@@ -206,8 +215,12 @@ def follow(text: str, folder: Path) -> None:
             continue
         path, content = folder / edit["path"], edit["content"]
         lines = path.read_text().splitlines(keepends=True)
-        at = [index for index, line in enumerate(lines) if line.strip() == edit["line"].strip()]
+        at = named(edit, lines)
         assert len(at) == 1, f"{edit['path']} has {len(at)} lines {edit['line']!r}"
+        if edit["where"] == "at the end of":
+            lines[at[0]] = f"{lines[at[0]].rstrip()}{content}"
+            path.write_text("".join(lines))
+            continue
         start, end = (at[0] + (edit["where"] == "after"), at[0] + (edit["where"] != "before"))
         path.write_text("".join([*lines[:start], content, *lines[end:]]))
 
@@ -217,8 +230,7 @@ def test_the_lines_that_a_page_names_are_there(name):
     for edit in EDIT.finditer(PAGES[name]):
         text = (ROOT / edit["path"]).read_text() if edit["path"] else ""
         if text and edit["content"] not in text:  # where the page has been followed, and kept
-            lines = [line.strip() for line in text.splitlines()]
-            assert lines.count(edit["line"].strip()) == 1, edit["line"]
+            assert len(named(edit, text.splitlines())) == 1, edit["line"]
 
 
 # as make lint
