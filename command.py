@@ -14,6 +14,7 @@ BAD_INPUT, INTERRUPTED = 2, 130  # exit statuses
 
 def start(*packages: str) -> None:
     """To be called before a program's imports: Ctrl-C then is one line, and so is a package that is missing."""
+    os.environ["MPLBACKEND"] = "Agg"  # pictures go to files
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # no product of matrices here: its threads would only spin
     signal.signal(signal.SIGINT, lambda *_: leave("interrupted", INTERRUPTED))
     from importlib.machinery import PathFinder  # only now: it takes a while
@@ -21,7 +22,16 @@ def start(*packages: str) -> None:
     missing = [package for package in packages if PathFinder.find_spec(package) is None]
     if missing:
         verb = "is" if len(missing) == 1 else "are"
-        leave(f"error: {' and '.join(missing)} {verb} missing: pip install -r requirements-run.txt", BAD_INPUT)
+        leave(f"error: {' and '.join(missing)} {verb} missing: {to_install('run', 'pictures')}", BAD_INPUT)
+
+
+def to_install(requirements: str, extra: str) -> str:
+    """The command that installs what is missing: by the file requirements-... of a checkout, or the package's extra.
+    >>> to_install("run", "pictures")
+    'pip install -r requirements-run.txt'
+    """
+    checkout = os.path.exists(os.path.join(os.path.dirname(__file__), f"requirements-{requirements}.txt"))
+    return f"pip install -r requirements-{requirements}.txt" if checkout else f"pip install 'ridgepoint[{extra}]'"
 
 
 def leave(message: str, status: int) -> None:
@@ -88,6 +98,7 @@ def printed(run: Callable[[list[str]], str], argv: list[str]) -> int:
     except BrokenPipeError:  # the reader has seen enough, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python tries again as it ends
         raise InputError(f"can't write the output: {error.strerror}") from error
     return 0
 

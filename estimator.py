@@ -3,7 +3,7 @@
     python estimator.py                                  the home workload
     python estimator.py --batch 32 --hardware h100-sxm   a what-if by flag
     python estimator.py --set hardware.dram_bytes_per_s=3e12 --set model.layers=40
-    >>> estimate(Case(batch=1)).tpot_s                   # from Python
+    estimate(Case(batch=1)).tpot_s                       from Python
 
 or edit the constants in `Case` below.
 """

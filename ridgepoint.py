@@ -1,8 +1,8 @@
 """How fast an LLM will run on a GPU, and why.
 
 >>> from ridgepoint import Case, estimate
->>> round(estimate(Case(batch=1)).tpot_s, 3)
-0.009
+>>> round(float(estimate(Case(batch=1)).tpot_s), 4)
+0.013
 
 The package is the files beside this one: `ridgepoint.hardware` is hardware.py. Run as a script, or imported by its flat
 name from this folder (`import hardware`), a file is the same module, so that there is one kind of each record.

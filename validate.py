@@ -6,7 +6,7 @@ pointwise timings from validation/*.csv, each row with its source. Without the p
 
 import sys
 
-from ridgepoint.command import guarded, start
+from ridgepoint.command import guarded, start, to_install
 
 if __name__ == "__main__":
     start("numpy", "platformdirs", "tabulate")
@@ -56,11 +56,11 @@ def run(argv: list[str]) -> str:
         raise InputError("--json goes with --measured")
     if sum(map(bool, (args.measured, args.fit, args.models, args.plot, args.write))) > 1:
         raise InputError("--measured, --fit, --models, --plot and --write go one at a time")
-    if args.write and not Path(args.write).is_dir():
+    if args.write is not None and not Path(args.write or "-").is_dir():
         raise InputError(f"can't write {args.write}/accuracy.md: {args.write} is not a folder")
     if args.plot:
         if importlib.util.find_spec("matplotlib") is None:
-            raise InputError("matplotlib is missing: pip install -r requirements-run.txt")
+            raise InputError(f"matplotlib is missing: {to_install('run', 'pictures')}")
         from ridgepoint.pictures.files import picture_path
 
         picture_path(args.plot)
@@ -74,8 +74,10 @@ def run(argv: list[str]) -> str:
         names = ("family", "way", "configs", "parameters", "active", "equal in\ntransformers")
         return f"{printed(table, names, width, broken=(0, 1, 3, 4))}\n\n{summary}"
     folder = data_folder()
+    if folder is None and (args.plot or args.write):
+        raise InputError(f"{PACKAGE} is missing, whose measurements these are: {to_install('dev', 'validation')}")
     if (args.fit or folder) and importlib.util.find_spec("scipy") is None:
-        raise InputError("scipy is missing: pip install -r requirements-dev.txt")
+        raise InputError(f"scipy is missing: {to_install('dev', 'validation')}")
     if args.fit:
         parts: list[str | Table] = [
             Table(fit_table(folder), ("what", "constant", "committed", "found now", "difference"))
@@ -83,7 +85,8 @@ def run(argv: list[str]) -> str:
     else:
         parts = accuracy_report(folder)
     if folder is None:
-        parts.append(f"\nGEMM and attention left out: pip install {PACKAGE} (Linux x86-64) brings their measurements")
+        how = f"{to_install('dev', 'validation')} (Linux x86-64) brings their measurements, those of {PACKAGE}"
+        parts.append(f"\nGEMM and attention left out: {how}")
     elif args.plot:
         from ridgepoint.validation.pictures import plot
 

@@ -9,6 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ridgepoint.command import to_install
 from ridgepoint.inputs import MAX_SIZE, InputError, nearest, pick, shown
 from ridgepoint.layers.formats import Precision, Unread
 from ridgepoint.model import Model
@@ -141,7 +142,7 @@ def any_model(values: object, *, name: str, title: str, source: str = "") -> "An
     if not traced.available():
         close = nearest(family, FAMILIES)
         raise InputError(
-            f"model_type {family!r} has no explicit graph{close}; tracing it needs pip install -r requirements-hf.txt"
+            f"model_type {family!r} has no explicit graph{close}; tracing it needs {to_install('hf', 'traces')}"
         )
     settings = {key: value for key, value in values.items() if not key.startswith("_")}
     return traced.TracedModel(

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 import numpy as np
 from platformdirs import user_cache_path
 
+from ridgepoint.command import to_install
 from ridgepoint.inputs import MAX_SIZE, InputError
 from ridgepoint.layers.formats import Precision, Unread
 from ridgepoint.ops import Dims, Number, Op, Tail, attention, distinct_experts, kv_write, smaller
@@ -318,7 +319,7 @@ def built(config: Json) -> "Iterator[torch.nn.Module]":
         import transformers
         from torch._subclasses.fake_tensor import FakeTensorMode
     except ImportError as error:
-        raise InputError(f"{error.name} is missing: pip install -r requirements-hf.txt") from error
+        raise InputError(f"{error.name} is missing: {to_install('hf', 'traces')}") from error
     transformers.logging.set_verbosity_error()
     logging.getLogger("torch").setLevel(logging.CRITICAL)  # what fails is an InputError here
     warnings.filterwarnings("ignore", module="torch|transformers")

@@ -114,7 +114,9 @@ def _metrics(est, bound, width: int) -> list[str]:
     lines = ["  ".join(f"{cell:{size}}" for cell, size in zip(row[:3], sizes, strict=True)) for row in rows]
     noted = [f"{line}  {row[3]}" for line, row in zip(lines, rows, strict=True)]
     lines = noted if max(map(len, noted)) <= width else lines
-    lines += wrapped(f"throughput  {est.throughput_tokens_per_s:,.1f} token/s, {whose}", width, " " * (sizes[0] + 2))
+    rate = est.throughput_tokens_per_s
+    shown = f"{rate:,.1f}" if rate >= 1 else f"{rate:.3g}"
+    lines += wrapped(f"throughput  {shown} token/s, {whose}", width, " " * (sizes[0] + 2))
     return [paint(f"---{headline}---", "bold"), *(line.rstrip() for line in lines)]
 
 

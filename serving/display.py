@@ -52,6 +52,8 @@ def rows(est: "Estimate") -> list[dict[str, Any]]:
     found = []
     for name, phase in (("prefill", est.prefill), ("decode", est.decode)):
         phase_s = phase.total("time_s")
+        if not np.any(phase.steps):  # one output token: it comes out of the prefill pass
+            continue
         for kernel in phase.kernels:
             row: dict[str, Any] = {
                 "phase": name,

@@ -306,7 +306,7 @@ VLLM = Engine(
     family="vllm",
     version="0.24",
     title="vLLM 0.24 (V1)",
-    stands_for=("0.14", "0.99"),
+    stands_for=("0.14", "999"),
     choices=(Choice(when=narrow_cache, capabilities=(89, 89), attention=FLASHINFER), DEEP_GEMM),
     copies_experts_from=100,
     launch_s=1.5e-5,  # a judgement: compiled code, which launches without Python
@@ -381,7 +381,7 @@ SGLANG = Engine(
     family="sglang",
     version="0.5",
     title="SGLang 0.5",
-    stands_for=("0.4", "0.99"),
+    stands_for=("0.4", "999"),
     choices=(
         OTHERS,
         # FlashAttention-3's sm80 kernels: 128 x 64 tiles with packed heads, a metadata kernel
@@ -419,7 +419,7 @@ TENSORRT_LLM = Engine(
     family="tensorrt-llm",
     version="1.3",
     title="TensorRT-LLM 1.3",
-    stands_for=("1.0", "9"),
+    stands_for=("1.0", "999"),
     choices=(
         OTHERS,
         Choice(when=of_prompt, attention={"pack_prefill": False, "split_prefill": False}),
@@ -508,7 +508,7 @@ PYTORCH = Engine(
     family="pytorch",
     version="2.11",
     title="PyTorch 2.11, a CUDA graph for each pass, no engine",
-    stands_for=("2.0", "9"),
+    stands_for=("2.0", "999"),
     choices=(OTHERS,),
     append_rotates=every,
     gap_s=0.45e-6,  # measured on an H100 under torch's profiler, median
@@ -521,7 +521,7 @@ EAGER = Engine(
     family="eager",
     version="5.17",
     title="Transformers 5.17, eager PyTorch 2.11",
-    stands_for=("4.38", "9"),
+    stands_for=("4.38", "999"),
     choices=(OTHERS,),
     launch_s=9.504e-05,  # these three: fitted
     graph_decode=False,
@@ -585,7 +585,7 @@ def find_engine(name: object) -> Engine:
         if version != asked and engine.version and _within(version, *engine.stands_for):
             return engine
     families = dict.fromkeys(engine.family for engine in ENGINES.values())
-    known = ", ".join((*families, *ENGINES))
+    known = ", ".join(dict.fromkeys((*families, *ENGINES)))
     raise InputError(f"unknown runtime {shown(name)}{nearest(name, (*families, *ENGINES))}; known: {known}")
 
 

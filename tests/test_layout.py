@@ -16,7 +16,7 @@ MAY_IMPORT = {
     "kernels": {"inputs", "ops"},
     "layers": {"inputs", "ops"},
     "model": {"inputs", "layers", "ops"},
-    "readers": {"inputs", "layers", "model", "ops"},
+    "readers": {"command", "inputs", "layers", "model", "ops"},
     "serving": {"hardware", "inputs", "kernels", "layers", "model", "ops", "readers"},
     "flags": {"command", "hardware", "inputs", "layers", "model", "readers", "serving"},
     "report": {"command", "kernels", "ops", "serving"},

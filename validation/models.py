@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from ridgepoint.command import progress
+from ridgepoint.command import progress, to_install
 from ridgepoint.estimator import Case, estimate
 from ridgepoint.inputs import InputError
 from ridgepoint.readers import traced
@@ -63,5 +63,5 @@ def models_table() -> tuple[list[list], str]:
     refused = sum(entry["way"].startswith("refused") for entry in every)
     summary = f"{len(every)} configs: {len(every) - refused} estimated, {refused} refused; "
     if not traced.available():
-        return table, summary + "transformers is not installed: pip install -r requirements-hf.txt"
+        return table, summary + f"transformers is not installed: {to_install('hf', 'traces')}"
     return table, summary + f"of the {len(built)} that transformers can build, {equal} have exactly its parameters"
