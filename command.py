@@ -3,6 +3,7 @@ that a program can say what is missing before it imports it.
 """
 
 import contextlib
+import gc
 import os
 import signal
 import sys
@@ -14,6 +15,7 @@ BAD_INPUT, INTERRUPTED = 2, 130  # exit statuses
 
 def start(*packages: str) -> None:
     """To be called before a program's imports: Ctrl-C then is one line, and so is a package that is missing."""
+    gc.disable()  # while modules load: what they make stays (`guarded` enables it again)
     os.environ["MPLBACKEND"] = "Agg"  # pictures go to files
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # no product of matrices here: its threads would only spin
     signal.signal(signal.SIGINT, lambda *_: leave("interrupted", INTERRUPTED))
@@ -58,6 +60,7 @@ def guarded(run: Callable[[list[str]], str], argv: list[str]) -> int:
     for stream in (sys.stdout, sys.stderr):  # a title that the encoding has no letters for is printed with escapes
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+    gc.enable()
     interrupted = []
 
     def interrupt(*_):

@@ -33,7 +33,7 @@ GROUPS = {
 SHELLS = ("bash", "zsh", "tcsh")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Asked:
     """What a command line asks for."""
 

@@ -40,7 +40,7 @@ class Forward(TypedDict):
     absorb: NotRequired[bool]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Model:
     """A decoder. Sizes in elements. Flat, so that --set can change any field.
 
@@ -132,6 +132,9 @@ class Model:
     state_elem_bytes: int = 4
 
     explicit: ClassVar[bool] = True  # its layers are known one by one: --set may change them
+
+    def __repr__(self) -> str:
+        return f"Model({self.name})"
 
     def __post_init__(self) -> None:
         required = {"layers", "hidden", "heads", "kv_heads", "head_dim", "vocab", "max_positions", "residual_streams"}

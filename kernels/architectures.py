@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ridgepoint.hardware import Chip
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class GemmFit:
     """Fitted constants of dense products (kernels/gemm.py). Fitted by validate.py --fit; see ARCHITECTURES."""
 
@@ -30,7 +30,7 @@ class GemmFit:
     launch_clocks: float  # gap between two kernels of one CUDA graph, draining the last stores
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class NarrowFit:
     """Constants of products with operands below 16 bits (kernels/gemm.py), beside GemmFit's."""
 
@@ -43,7 +43,7 @@ class NarrowFit:
     dequant_clocks: float  # that a k-step of a weight-only kernel waits longer: load, widen, multiply in one warp
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class AttentionFit:
     """Constants of attention (kernels/attention.py): what the kernels are, then what was fitted."""
 
@@ -72,7 +72,7 @@ class AttentionFit:
     combine_reads: float  # L2 latencies in series per split in the combine kernel; 0: all splits at once
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class PointwiseFit:
     """Constants of the kernels that only stream bytes (kernels/pointwise.py)."""
 
@@ -96,7 +96,7 @@ NARROW = NarrowFit(
 )
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class MoeFit:
     """Constants of mixtures of experts (kernels/moe.py), beside those of GemmFit."""
 
@@ -107,7 +107,7 @@ class MoeFit:
     layer_clocks: float  # a layer's small kernels together: softmax, top-k, counting, sorting, aligning, their gaps
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class RecurrentFit:
     """Constants of linear attention (kernels/recurrent.py), beside those of GemmFit and PointwiseFit."""
 
@@ -135,7 +135,7 @@ class Tile:
     most_rows: float = float("inf")  # of a product for which the library takes this tile
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Architecture:
     """What kernels are, and what they reach, on the chips of one generation. The first fields are facts, the parts
     after them were fitted. `Chip` has the data sheets' figures.

@@ -20,7 +20,7 @@ are widened on the CUDA cores, tile by tile, by kernels of their own: WEIGHT_ONL
 """
 
 from functools import lru_cache, reduce
-from typing import TYPE_CHECKING, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 import numpy as np
 
@@ -155,9 +155,23 @@ def gemm(op: Op, chip: "Chip", arch: Architecture, *, resident: Number = 0.0, we
         left_out = too_small | (m > most_rows) | (columns > narrow.most_columns)
         every["total"] = np.where(left_out, np.inf, every["total"])
     best = np.argmin(every["total"], axis=-1)
-    parts = _parts(candidates[:, best], sizes, widths, rates, chip, arch)
+    parts = _parts(candidates[:, best], sizes, widths, rates, chip, arch) if best.ndim else _of_one(every, int(best))
     ideal_s = sizes.m * sizes.n * sizes.k * sizes.batch / (chip.sm_count * fma * chip.clock_hz)
     return _by_cause(parts, ideal_s, chip.clock_hz, arch.gemm.launch_clocks / chip.clock_hz)
+
+
+def _of_one(parts: Any, index: int) -> Any:
+    """Of the parts of all candidates those of one, where the sizes are single: what has an axis is read there. Quicker
+    than to reckon them again.
+    """
+    if isinstance(parts, dict):
+        return {name: _of_one(part, index) for name, part in parts.items()}
+    if isinstance(parts, tuple):
+        inner = [_of_one(part, index) for part in parts]
+        return type(parts)(*inner) if hasattr(parts, "_fields") else tuple(inner)
+    if np.ndim(parts):
+        return parts[index if len(parts) > 1 else 0]
+    return parts
 
 
 def operands(op: Op, arch: Architecture, tensor_efficiency: float) -> tuple[Operands, float]:

@@ -8,7 +8,7 @@ from ridgepoint.layers.formats import Precision
 from ridgepoint.ops import Cached, Number, Op, Tail, few_queries, linear, quantize
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Pass:
     """The sizes of one pass: `batch` sequences, each with `q_len` new tokens that end a context of `kv_len`.
 

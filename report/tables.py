@@ -1,7 +1,7 @@
 """The tables of a report: kernels, causes, naive attention against flash, the waterfall."""
 
 from ridgepoint.kernels.cycles import CAUSES
-from ridgepoint.report.terminal import table, wrapped
+from ridgepoint.report.terminal import aligned, table, wrapped
 from ridgepoint.serving.display import seconds, si
 
 MS = 1e-3
@@ -53,10 +53,12 @@ def costs_table(est, width: int) -> str:
         )
         for kernel, name, phase in sorted(every, key=lambda entry: -entry[0].time_s)[:3]
     ]
-    headers = ("largest costs", "per pass", "of its phase", "of the latency", "bound")
+    rows.insert(0, ("largest costs", "per pass", "of its phase", "of the latency", "bound"))
     align = ("left", "right", "right", "right", "left")
-    head, _, *body = table(rows, headers, width=width, align=align, spare=(2,)).splitlines()
-    return "\n".join([head, *body])
+    lines = aligned(rows, align)
+    if max(map(len, lines)) > width:  # without the share of its phase
+        lines = aligned([(*row[:2], *row[3:]) for row in rows], (*align[:2], *align[3:]))
+    return "\n".join(lines)
 
 
 def cause_tables(est, width: int) -> list[str]:

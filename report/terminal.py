@@ -1,12 +1,8 @@
 """What a terminal shows: how wide it is, bold and red, and text and tables that keep within it."""
 
 import os
-import shutil
 import sys
-import textwrap
 from collections.abc import Sequence
-
-import tabulate as library  # for its MIN_PADDING
 
 PROSE, TABLE = 80, 100  # columns where nobody says how many there are
 NARROWEST = 40
@@ -14,8 +10,17 @@ STYLES = {"bold": "1", "red": "1;31"}
 
 
 def columns(otherwise: int) -> int:
-    """Of the terminal: what COLUMNS says, or the terminal itself; `otherwise` where stdout is none."""
-    return max(shutil.get_terminal_size((otherwise, 24)).columns, NARROWEST)
+    """Of the terminal: what COLUMNS says, or the terminal itself; `otherwise` where stdout is none. As
+    shutil.get_terminal_size finds it, whose import would cost a thirtieth of numpy's.
+    """
+    said = os.environ.get("COLUMNS", "")
+    if said.isdecimal() and int(said):
+        return max(int(said), NARROWEST)
+    try:
+        found = os.get_terminal_size(sys.stdout.fileno()).columns
+    except (AttributeError, ValueError, OSError):
+        found = 0
+    return max(found or otherwise, NARROWEST)
 
 
 def paint(text: str, style: str) -> str:
@@ -26,7 +31,22 @@ def paint(text: str, style: str) -> str:
 
 def wrapped(text: str, width: int, indent: str = "  ") -> list[str]:
     """`text` as lines of at most `width`, all but the first indented."""
+    if len(text) <= width and "\n" not in text:
+        return [text]
+    import textwrap
+
     return textwrap.wrap(text, width, subsequent_indent=indent, break_on_hyphens=False) or [""]
+
+
+def aligned(rows: Sequence[Sequence[str]], align: Sequence[str]) -> list[str]:
+    """A few short rows as lines whose cells stand below one another, "left" or "right"."""
+    sizes = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    sides = {"left": "<", "right": ">"}
+    lines = (
+        "  ".join(f"{cell:{sides[side]}{size}}" for cell, side, size in zip(row, align, sizes, strict=True))
+        for row in rows
+    )
+    return [line.rstrip() for line in lines]
 
 
 def table(
@@ -41,6 +61,8 @@ def table(
     """A table of at most `width` where that can be: without the columns `spare` (numbers), as many of the first as it
     takes, then with the words of the columns `broken` over several lines.
     """
+    import tabulate as library  # only needed for tables; as a module for its MIN_PADDING
+
     cells = [[str(cell) for cell in row] for row in rows]
     kept, leaving = list(range(len(headers))), list(spare)
     natural = [max(map(letters, column)) for column in zip(headers, *cells, strict=True)]

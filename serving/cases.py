@@ -31,7 +31,7 @@ class Sizes(TypedDict, total=False):
     output_tokens: Number
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Resolved:
     """A case whose names are looked up, sizes checked and formats settled, once: all that its passes are made from."""
 

@@ -88,7 +88,7 @@ def row_scaled(op: Op) -> bool:
 TRTLLM_GROUP = 32  # chosen after seeing the data: its rows change their rates there
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Choice:
     """Another kernel than the architecture's own: on which ops, for which compute capabilities (from, to), and the
     fields of the architecture's parts that describe it.
@@ -113,7 +113,7 @@ class Budget:
     sequences: int
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Engine:
     """One engine as of one version. Times in seconds, on an x86 server of 2020 to 2025."""
 
@@ -155,6 +155,9 @@ class Engine:
     logit_bytes: float = 0.0  # that the sampler holds at its peak, of each logit of a full pass
     token_bytes: int = 0  # of activations for each token of the budget, where a rule stands for a profile
     expert_multiples: tuple[int, int] = (1, 1)  # to which mxfp4 experts' width and the hidden size are padded
+
+    def __repr__(self) -> str:
+        return f"Engine({self.name})"
 
     @property
     def name(self) -> str:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ridgepoint.readers.catalogue import AnyModel
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Estimate:
     """The answer. Times in seconds; every metric is a float, or an array of the case's shape.
 
@@ -163,7 +163,7 @@ def expectation(resolved: Resolved) -> Estimate:
     return replace(est, intervals=found)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Method:
     """A way to estimate a case, and what a report says of it."""
 

@@ -411,7 +411,7 @@ REFUSED = [
     (LLAMA, {"hidden_size": "big"}, "must be a whole number from 1 to"),
     (LLAMA, {"num_attention_heads": 30, "num_key_value_heads": 8}, "model.heads (30) must be a multiple"),
     (LLAMA, {"model_type": "lama"}, "did you mean llama?"),
-    (LLAMA, {"model_type": "bert"}, "known: bailing_moe, chatglm, cohere"),
+    (LLAMA, {"model_type": "bert"}, f"known: {', '.join(list(FAMILIES)[:3])}"),
     (LLAMA, {"model_type": None}, "key 'model_type' is missing"),
     (LLAMA, {"model_type": "mistral", "sliding_window": 0}, "key 'sliding_window' (model_type mistral)"),
     (LLAMA, {"model_type": "gemma2", "sliding_window": None}, "key 'sliding_window' (model_type gemma2) is missing"),
