@@ -20,7 +20,7 @@ Ends = tuple[Number, Number]  # low and high, of an interval over the estimate
 LEAST_S = 1e-300  # that a kernel takes where a ratio to its time is asked for: one fused into another may take none
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True)
 class Kernel:
     """One kernel of a phase. `count` is launches per pass; flops, bytes and times are the whole phase's.
 
@@ -60,7 +60,7 @@ class Kernel:
         return max(BOUNDS, key=lambda bound: sum(self.causes.get(cause, 0.0) for cause in BOUNDS[bound]))
 
 
-@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Phase:
     """Prefill (one pass) or decode (output_tokens - 1 passes, `steps`). The last kernel may be the host."""
 
