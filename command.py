@@ -16,7 +16,6 @@ BAD_INPUT, INTERRUPTED = 2, 130  # exit statuses
 def start(*packages: str) -> None:
     """To be called before a program's imports: Ctrl-C then is one line, and so is a package that is missing."""
     gc.disable()  # while modules load: what they make stays (`guarded` enables it again)
-    os.environ["MPLBACKEND"] = "Agg"  # pictures go to files
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # no product of matrices here: its threads would only spin
     signal.signal(signal.SIGINT, lambda *_: leave("interrupted", INTERRUPTED))
     from importlib.machinery import PathFinder  # only now: it takes a while

@@ -13,7 +13,7 @@ from ridgepoint.inputs import InputError, nearest, pick, shown
 from ridgepoint.layers.formats import NAMED
 from ridgepoint.model import ELEM_BYTES, LLAMA3_8B
 from ridgepoint.serving.cases import named_model
-from ridgepoint.serving.engines import ENGINES
+from ridgepoint.serving.engines import engine_names
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -58,7 +58,7 @@ def parse(
     program's own to a group of --help, which ends with the `examples`. Raises InputError.
     """
     parser = line_parser(prog, description, examples)
-    parser.names |= {"model": model_names, "draft": model_names, "runtime": runtime_names, "precision": NAMED}
+    parser.names |= {"model": model_names, "draft": model_names, "runtime": engine_names, "precision": NAMED}
     parser.names |= {name: known for name, known in choices.items() if name not in parser.names}
     explains = any(word.startswith(("-h", "--help", "--print-completion")) for word in argv)
     add_flags(parser, kind, choices, comments(kind) if explains else None)
@@ -249,10 +249,6 @@ def model_names() -> Iterable[str]:
     from ridgepoint.readers.catalogue import catalogue_names  # lists files: only needed here
 
     return catalogue_names()
-
-
-def runtime_names() -> Iterable[str]:
-    return dict.fromkeys((*(engine.family for engine in ENGINES.values()), *ENGINES))
 
 
 def number(name: str, text: str) -> int | float:

@@ -39,17 +39,8 @@ class Machine:
 
 
 # Fields of a case that it has no say in: only their defaults
-FIXED: tuple[str, ...] = (
-    "dtype",
-    "weights",
-    "activations",
-    "kv_cache",
-    "prefix_tokens",
-    "chunked_prefill",
-    "speculative",
-    "samples",
-)
-FIXED += ("imbalance", "l2_persistent")
+FIXED: tuple[str, ...] = ("dtype", "weights", "activations", "kv_cache", "prefix_tokens", "chunked_prefill")
+FIXED += ("speculative", "samples", "imbalance", "l2_persistent")
 
 
 def machine_of(case: "Case") -> Machine:

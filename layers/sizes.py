@@ -62,7 +62,7 @@ class Pass:
         return {"dtype": "fp8", "elem_bytes": 1, "count": count, "kv_elem_bytes": held}
 
     def formats(self, part: str) -> Precision | None:
-        """Of the linear layers of one of precision.PARTS."""
+        """Of the linear layers of one of formats.PARTS."""
         return None if self.precision is None else self.precision.of(part)
 
     def narrowed(self, part: str, name: str, rows: Number, width: int, count: int) -> list[Op]:

@@ -22,16 +22,11 @@ WIDTH, WARNING_WIDTH = 128, 46  # letters of a line of the caption and of a warn
 def finding(est: Estimate) -> str:
     """The title: what the largest part of each phase's time goes to."""
     parts = []
-    for name, phase in phases(est):
+    for name, phase in est.phases:
         causes = phase.causes()
         cause = max(causes, key=lambda name: causes[name])
         parts.append(f"of {name}: {SHORT[cause]} ({causes[cause] / phase.total('time_s'):.0%})")
     return f"Largest part {', '.join(parts)}"
-
-
-def phases(est: Estimate) -> list[tuple[str, Phase]]:
-    """Those that take time, by name."""
-    return [(name, phase) for name, phase in (("prefill", est.prefill), ("decode", est.decode)) if phase.steps]
 
 
 def caption(est: Estimate, overrides: dict[str, str]) -> str:
@@ -91,7 +86,7 @@ def points(est: Estimate) -> list[Point]:
             float(kernel.flops / kernel.bytes),
             float(kernel.flops / kernel.time_s),
         )
-        for name, phase in phases(est)
+        for name, phase in est.phases
         for kernel in phase.kernels
         if kernel.flops and kernel.time_s
         for share in [float(kernel.time_s / phase.total("time_s"))]
@@ -100,7 +95,7 @@ def points(est: Estimate) -> list[Point]:
 
 def ceilings(est: Estimate) -> list[tuple[float, str]]:
     """[(FLOP/s, dtypes)] of the tensor cores, the highest first: of those dtypes that a kernel multiplies in."""
-    kernels = [kernel for _, phase in phases(est) for kernel in phase.kernels]
+    kernels = [kernel for _, phase in est.phases for kernel in phase.kernels]
     used = dict.fromkeys(kernel.dtype for kernel in kernels if kernel.unit == "tensor" and kernel.flops)
     peaks: dict[float, list[str]] = {}
     for dtype in used:
@@ -127,9 +122,9 @@ def draw(est: Estimate, overrides: dict[str, str] | None = None) -> plt.Figure:
     axes.set_axisbelow(True)
     axes.set_title(caption(est, overrides or {}), loc="left", fontsize=10, color="#444444")
     title = figure.suptitle(finding(est), ha="left", fontsize=14, fontweight="bold")
-    unseen = [line for name, phase in phases(est) for line in statements(name, phase)]
+    unseen = [line for name, phase in est.phases for line in statements(name, phase)]
     below = figure.supxlabel(wrapped(unseen, WIDTH), ha="left", fontsize=9, color="#444444")
-    for (name, _), metric in zip(phases(est), ("TTFT", "TPOT"), strict=False):
+    for (name, _), metric in zip(est.phases, ("TTFT", "TPOT"), strict=False):
         label = f"{name}: {metric} {seconds(float(est.ttft_s if metric == 'TTFT' else est.tpot_s))}"
         axes.scatter([], [], s=150, color=COLOURS[name], alpha=0.7, label=label)
     curves, values = roofs(axes, est, x_low, x_high)

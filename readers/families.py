@@ -1,4 +1,4 @@
-"""From a Hugging Face config.json to a `Model`: the catalogue, files, and what each family's keys mean.
+"""What the keys of each family's Hugging Face config.json mean.
 
 A family is a function from `Config` to the fields of `Model` that differ from those of `decoder`. The language model
 only: no vision or audio tower, no multi-token-prediction layers. FAMILIES names all that have an explicit graph; any

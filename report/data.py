@@ -5,13 +5,14 @@ import math
 
 from ridgepoint.command import VERSION
 from ridgepoint.report.text import measured, measured_versions, notes
+from ridgepoint.serving.display import plain
 
 SCHEMA = 2  # grows where a field changes its meaning or goes; new fields leave it
 
 
 def number(value):
     """NumPy scalars to Python's; a float that is whole stays a float; NaN to null."""
-    value = value.item() if hasattr(value, "item") else value
+    value = plain(value)
     return None if isinstance(value, float) and math.isnan(value) else value
 
 

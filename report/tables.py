@@ -34,15 +34,10 @@ def versus_table(naive, flash, width: int) -> str:
     return table(rows, headers, width=width, align=("left", "right", "right", "right"))
 
 
-def phases(est) -> list[tuple]:
-    """(name, phase) of those that take any time."""
-    return [(name, getattr(est, name)) for name in ("prefill", "decode") if getattr(est, name).steps]
-
-
 def costs_table(est, width: int) -> str:
     """The three kernels that take most of the whole run."""
     run_s = est.work.total("time_s")
-    every = [(kernel, name, phase) for name, phase in phases(est) for kernel in phase.kernels]
+    every = [(kernel, name, phase) for name, phase in est.phases for kernel in phase.kernels]
     rows = [
         (
             f"{kernel.name}, {name}",
@@ -66,7 +61,7 @@ def cause_tables(est, width: int) -> list[str]:
     largest of the phase first, the others together. Last what each of the causes is.
     """
     found, said = [], []
-    for name, phase in phases(est):
+    for name, phase in est.phases:
         phase_s, causes = phase.total("time_s"), phase.causes()
         large = sorted((cause for cause in causes if causes[cause] >= LEAST_CAUSE * phase_s), key=lambda c: -causes[c])
         entries = [("whole phase", causes, phase_s)]
@@ -96,7 +91,7 @@ def share_table(title: str, entries: list[tuple], causes: list[str], *, others: 
 def kernel_tables(est, width: int) -> list[str]:
     """What each kernel of each phase does in a pass, and takes."""
     found = []
-    for name, phase in phases(est):
+    for name, phase in est.phases:
         phase_s, flops = phase.total("time_s"), phase.total("flops")
         rows = [
             (

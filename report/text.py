@@ -4,7 +4,7 @@ import re
 
 from ridgepoint.ops import distinct_experts
 from ridgepoint.report import tables
-from ridgepoint.report.terminal import PROSE, paint, wrapped
+from ridgepoint.report.terminal import PROSE, aligned, paint, wrapped
 from ridgepoint.serving.display import seconds
 from ridgepoint.serving.intervals import validated
 from ridgepoint.serving.passes import expected_tokens
@@ -110,14 +110,14 @@ def _metrics(est, bound, width: int) -> list[str]:
     if est.waves > 1:
         whose = f"all {est.waves:,} waves; {per_sequence}"
     headline = "Flash Attention" if est.case.attention == "flash" else "Naive Attention"
-    sizes = [len("throughput"), *(max(len(row[column]) for row in rows) for column in (1, 2))]
-    lines = ["  ".join(f"{cell:{size}}" for cell, size in zip(row[:3], sizes, strict=True)) for row in rows]
-    noted = [f"{line}  {row[3]}" for line, row in zip(lines, rows, strict=True)]
-    lines = noted if max(map(len, noted)) <= width else lines
+    rows = [(f"{row[0]:{len('throughput')}}", *row[1:]) for row in rows]
+    lines = aligned(rows, ("left",) * 4)
+    if max(map(len, lines)) > width:
+        lines = aligned([row[:3] for row in rows], ("left",) * 3)
     rate = est.throughput_tokens_per_s
     shown = f"{rate:,.1f}" if rate >= 1 else f"{rate:.3g}"
-    lines += wrapped(f"throughput  {shown} token/s, {whose}", width, " " * (sizes[0] + 2))
-    return [paint(f"---{headline}---", "bold"), *(line.rstrip() for line in lines)]
+    lines += wrapped(f"throughput  {shown} token/s, {whose}", width, " " * (len("throughput") + 2))
+    return [paint(f"---{headline}---", "bold"), *lines]
 
 
 def _help(est, helps) -> list[str]:

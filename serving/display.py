@@ -50,10 +50,8 @@ def rows(est: "Estimate") -> list[dict[str, Any]]:
     """
     numbers = ("count", "flops", "weight_bytes", "kv_bytes", "activation_bytes", "bytes", "time_s", "low_s", "high_s")
     found = []
-    for name, phase in (("prefill", est.prefill), ("decode", est.decode)):
+    for name, phase in est.phases:
         phase_s = phase.total("time_s")
-        if not np.any(phase.steps):  # one output token: it comes out of the prefill pass
-            continue
         for kernel in phase.kernels:
             row: dict[str, Any] = {
                 "phase": name,

@@ -587,9 +587,13 @@ def find_engine(name: object) -> Engine:
         version = asked.removeprefix(engine.family + "-")
         if version != asked and engine.version and _within(version, *engine.stands_for):
             return engine
-    families = dict.fromkeys(engine.family for engine in ENGINES.values())
-    known = ", ".join(dict.fromkeys((*families, *ENGINES)))
-    raise InputError(f"unknown runtime {shown(name)}{nearest(name, (*families, *ENGINES))}; known: {known}")
+    known = engine_names()
+    raise InputError(f"unknown runtime {shown(name)}{nearest(name, known)}; known: {', '.join(known)}")
+
+
+def engine_names() -> list[str]:
+    """Families, each its newest version, and the names of all records."""
+    return list(dict.fromkeys((*(engine.family for engine in ENGINES.values()), *ENGINES)))
 
 
 def _within(version: str, low: str, high: str) -> bool:

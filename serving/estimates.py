@@ -65,6 +65,13 @@ class Estimate:
         return display.rows(self)
 
     @property
+    def phases(self) -> list[tuple[str, Phase]]:
+        """(name, phase) of those that have passes: with one output token there is no decode."""
+        return [
+            (name, phase) for name, phase in (("prefill", self.prefill), ("decode", self.decode)) if np.any(phase.steps)
+        ]
+
+    @cached_property
     def work(self) -> Phase:
         """Prefill and decode as one."""
         return self.prefill + self.decode

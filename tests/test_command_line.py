@@ -252,6 +252,28 @@ def test_missing_packages_are_one_line_that_names_the_fix(name):
     assert "numpy" in result.stderr and "tabulate" in result.stderr
 
 
+@pytest.mark.parametrize("flags", [["--write", "."], ["--plot", "a.png"], ["--write", ""]])
+def test_nothing_is_written_of_measurements_that_are_missing(flags, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(validate, "data_folder", lambda: None)
+    assert_refused(inside(validate.run, flags, capsys), "is missing" if all(flags) else "is not a folder")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_backend_that_is_none_does_not_matter(tmp_path):
+    result = program("visualize.py", "--output", str(tmp_path / "a.png"), MPLBACKEND="nonsense")
+    assert (result.returncode, result.stderr) == (0, "") and (tmp_path / "a.png").exists()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+@pytest.mark.parametrize("flags", [[], ["--json"], ["--json", "--batch", "-1"]])
+def test_a_full_disk_is_one_line(flags):
+    with open("/dev/full", "w") as full:
+        known = {"cwd": ROOT, "stdout": full, "stderr": subprocess.PIPE, "text": True, "check": False}
+        result = subprocess.run([sys.executable, "estimator.py", *flags], **known)
+    assert result.returncode == 2 and len(result.stderr.splitlines()) == 1 and result.stderr.startswith("error: ")
+
+
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_programs_run_without_docstrings(name):
     result = program("-OO", name, "--help")

@@ -56,7 +56,7 @@ def named_shares(text: str) -> float:
 def test_of_each_phase_99_percent_of_the_time_are_in_the_picture_or_stated(name):
     est, figure = drawn(name)
     below = " ".join(text.get_text().replace("\n", " ") for text in figure.texts)
-    for phase_name, phase in roofline.phases(est):
+    for phase_name, phase in est.phases:
         colour = roofline.COLOURS[phase_name]
         labels = "\n".join(text.get_text() for text in figure.axes[0].texts if text.get_color() == colour)
         stated = re.search(rf"(^|[ %]){phase_name}, (.*?)($|(?<=%) decode, )", below)
