@@ -49,7 +49,7 @@ def told(message: str, argv: list[str]) -> None:
         import json
 
         with contextlib.suppress(OSError):
-            print(json.dumps({"error": message}), flush=True)
+            written(json.dumps({"error": message}))
 
 
 def guarded(run: Callable[[list[str]], str], argv: list[str]) -> int:
@@ -96,13 +96,21 @@ def printed(run: Callable[[list[str]], str], argv: list[str]) -> int:
     if sys.stdout is None:
         raise InputError("can't write the output: it is closed")
     try:
-        print(text, flush=True)
+        written(text)
     except BrokenPipeError:  # the reader has seen enough, as `| head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        pass
     except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python tries again as it ends
         raise InputError(f"can't write the output: {error.strerror}") from error
     return 0
+
+
+def written(text: str) -> None:
+    """Prints. Raises OSError, and what is left then goes nowhere: or Python would try again as it ends."""
+    try:
+        print(text, flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise
 
 
 def progress(steps: Iterable, what: str, total: int | None = None) -> Iterable:

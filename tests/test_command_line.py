@@ -268,8 +268,9 @@ def test_a_backend_that_is_none_does_not_matter(tmp_path):
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
 @pytest.mark.parametrize("flags", [[], ["--json"], ["--json", "--batch", "-1"]])
 def test_a_full_disk_is_one_line(flags):
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     with open("/dev/full", "w") as full:
-        known = {"cwd": ROOT, "stdout": full, "stderr": subprocess.PIPE, "text": True, "check": False}
+        known = {"cwd": ROOT, "env": buffered, "stdout": full, "stderr": subprocess.PIPE, "text": True, "check": False}
         result = subprocess.run([sys.executable, "estimator.py", *flags], **known)
     assert result.returncode == 2 and len(result.stderr.splitlines()) == 1 and result.stderr.startswith("error: ")
 
